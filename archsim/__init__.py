@@ -1,0 +1,139 @@
+"""archsim: architectures, mappings and programs, and the models that time them."""
+
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from archsim._account import energy_per_count
+    from archsim._architecture import Architecture, Array, Bus, Memory, Scratchpad, Vector
+    from archsim._architecture_file import (
+        architecture_names,
+        architecture_schema,
+        architecture_text,
+        load_architecture,
+        parse_architecture,
+    )
+    from archsim._combine import combine
+    from archsim._count import Counts, count_product, count_rows
+    from archsim._counters import COUNTERS, STALL_BASE, Counter
+    from archsim._energy import EnergyEntry, EnergyTable, price
+    from archsim._energy_file import energy_table_names, load_energy_table
+    from archsim._errors import ArchsimError
+    from archsim._estimate import bound, estimate, estimate_planned
+    from archsim._estimate_value import Estimate, Row, from_json, subtract
+    from archsim._image import image, tensors_of
+    from archsim._levels import measured, timed
+    from archsim._lower import Lowered, lower
+    from archsim._mapping import Mapping, mapping_of, tiling_of
+    from archsim._plan import Plan, Planned, ProductPlan, RowPlan, plan
+    from archsim._program import Instruction, Operand, Program, Region
+    from archsim._programs import programs
+    from archsim._simulate import Simulation, simulate
+    from archsim._tiling import Tiling, Tilings, granule_of, legal
+    from archsim._trace import trace_json, write_trace
+
+__all__ = [
+    "COUNTERS",
+    "STALL_BASE",
+    "Architecture",
+    "ArchsimError",
+    "Array",
+    "Bus",
+    "Counter",
+    "Counts",
+    "EnergyEntry",
+    "EnergyTable",
+    "Estimate",
+    "Instruction",
+    "Lowered",
+    "Mapping",
+    "Memory",
+    "Operand",
+    "Plan",
+    "Planned",
+    "ProductPlan",
+    "Program",
+    "Region",
+    "Row",
+    "RowPlan",
+    "Scratchpad",
+    "Simulation",
+    "Tiling",
+    "Tilings",
+    "Vector",
+    "architecture_names",
+    "architecture_schema",
+    "architecture_text",
+    "bound",
+    "combine",
+    "count_product",
+    "count_rows",
+    "energy_per_count",
+    "energy_table_names",
+    "estimate",
+    "estimate_planned",
+    "from_json",
+    "granule_of",
+    "image",
+    "legal",
+    "load_architecture",
+    "load_energy_table",
+    "lower",
+    "mapping_of",
+    "measured",
+    "parse_architecture",
+    "plan",
+    "price",
+    "programs",
+    "simulate",
+    "subtract",
+    "tensors_of",
+    "tiling_of",
+    "timed",
+    "trace_json",
+    "write_trace",
+]
+
+_NAMES = {
+    "_account": ("energy_per_count",),
+    "_architecture": ("Architecture", "Array", "Bus", "Memory", "Scratchpad", "Vector"),
+    "_architecture_file": (
+        "architecture_names",
+        "architecture_schema",
+        "architecture_text",
+        "load_architecture",
+        "parse_architecture",
+    ),
+    "_combine": ("combine",),
+    "_count": ("Counts", "count_product", "count_rows"),
+    "_counters": ("COUNTERS", "STALL_BASE", "Counter"),
+    "_energy": ("EnergyEntry", "EnergyTable", "price"),
+    "_energy_file": ("energy_table_names", "load_energy_table"),
+    "_errors": ("ArchsimError",),
+    "_estimate": ("bound", "estimate", "estimate_planned"),
+    "_estimate_value": ("Estimate", "Row", "from_json", "subtract"),
+    "_image": ("image", "tensors_of"),
+    "_levels": ("measured", "timed"),
+    "_lower": ("Lowered", "lower"),
+    "_mapping": ("Mapping", "mapping_of", "tiling_of"),
+    "_plan": ("Plan", "Planned", "ProductPlan", "RowPlan", "plan"),
+    "_program": ("Instruction", "Operand", "Program", "Region"),
+    "_programs": ("programs",),
+    "_simulate": ("Simulation", "simulate"),
+    "_tiling": ("Tiling", "Tilings", "granule_of", "legal"),
+    "_trace": ("trace_json", "write_trace"),
+}
+"""Module -> its names. They are imported when first used, so that the command's help needs no compiler."""
+_MODULES = {name: module for module, names in _NAMES.items() for name in names}
+
+
+if not TYPE_CHECKING:  # so that a checker still sees a misspelt name
+
+    def __getattr__(name: str) -> object:
+        if name not in _MODULES:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        value = globals()[name] = getattr(import_module(f"archsim.{_MODULES[name]}"), name)
+        return value
+
+    def __dir__() -> list[str]:
+        return sorted({*globals(), *__all__})

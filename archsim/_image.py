@@ -1,0 +1,115 @@
+"""Memory images: a lowered cascade's tensors, parameters and tables as bytes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from archsim._architecture import Architecture
+from archsim._errors import ArchsimError
+from archsim._lower import Lowered
+from archsim._lower_table import table_name
+from archsim._plan import Plan, ProductPlan
+from archsim._program import Region
+from workloads import EXP2, Quantised, QuantisedKernel, exp2_table
+
+Bytes = NDArray[np.int8]
+
+
+def image(lowered: Lowered, arch: Architecture, inputs: Mapping[str, Bytes]) -> bytes:
+    """The memory before a run: weights, parameters, tables and ``inputs`` (int8) in their regions.
+
+    Everything else is zero; the encoded program goes to ``lowered.program_address``, behind it.
+    """
+    quantised = _numbers(lowered)
+    memory = np.zeros(lowered.program_address, np.int8)
+    regions = {region.tensor: region for region in lowered.program.regions}
+    tensors = {**quantised.weights, **inputs}
+    for storage in lowered.planned.storages:
+        region = regions[storage.tensor]
+        if region.kind == "input":
+            if storage.tensor not in tensors:
+                raise ArchsimError(
+                    f"inputs must include {storage.tensor!r}, not only {', '.join(sorted(inputs))}"
+                )
+            _write(memory, region, storage.pack(tensors[storage.tensor], arch.word_bytes))
+    for plan, numbers in zip(lowered.planned.plans, quantised.kernels, strict=True):
+        _write(memory, regions[f"parameters:{plan.kernel.name}"], _parameters(plan, numbers, arch))
+        name = table_name(plan)
+        if name is not None:
+            _write(memory, regions[f"table:{name}"], _table(name, numbers, arch))
+    return memory.tobytes()
+
+
+def tensors_of(lowered: Lowered, arch: Architecture, memory: bytes) -> dict[str, Bytes]:
+    """Every tensor that the program stored, read back from ``memory`` after a run."""
+    values = np.frombuffer(memory, np.int8)
+    regions = {region.tensor: region for region in lowered.program.regions}
+    found: dict[str, Bytes] = {}
+    for storage in lowered.planned.storages:
+        region = regions[storage.tensor]
+        if region.kind in {"output", "intermediate"}:
+            shape = (storage.blocks, storage.panels, storage.padded_rows, arch.word_bytes)
+            size = storage.words * arch.word_bytes
+            words = values[region.address : region.address + size].reshape(shape)
+            found[storage.tensor] = storage.unpack(words)
+    return found
+
+
+def _numbers(lowered: Lowered) -> Quantised:
+    if lowered.quantised is None:
+        raise ArchsimError("a memory image needs a program lowered with values, not one for timing only")
+    return lowered.quantised
+
+
+def _write(memory: Bytes, region: Region, words: Bytes) -> None:
+    flat = words.reshape(-1)
+    assert flat.size <= region.size_bytes, region
+    memory[region.address : region.address + flat.size] = flat
+
+
+def _parameters(plan: Plan, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
+    """Parameter words: one set of chunks, and behind it a normalisation's second set."""
+    sets = [(numbers.affine.m, numbers.affine.b)]
+    if numbers.norm is not None:
+        sets.append((numbers.norm.m, numbers.norm.b))
+    return np.concatenate([_parameter_set(plan, m, b, arch.word_bytes) for m, b in sets])
+
+
+def _parameter_set(plan: Plan, m: NDArray[np.int64], b: NDArray[np.int64], lanes: int) -> Bytes:
+    """(chunks, 8 * lanes) bytes: for each lane m in two bytes and b in six, little endian."""
+    lane_words = np.zeros((_chunks(plan), lanes), "<i8")
+    columns = np.stack([np.broadcast_to(v, (_columns(plan),)) for v in (m, b)])
+    blocks = columns.reshape(2, _blocks(plan), -1)
+    panels = -(-blocks.shape[2] // plan.group)
+    padded = np.zeros((2, blocks.shape[1], panels * plan.group), np.int64)
+    padded[:, :, : blocks.shape[2]] = blocks
+    low, high = padded.reshape(2, _chunks(plan), plan.group)
+    lane_words[:, : plan.group] = (high << 16) | (low & 0xFFFF)
+    return lane_words.view(np.int8).reshape(_chunks(plan), 8 * lanes)
+
+
+def _chunks(plan: Plan) -> int:
+    return plan.col_chunks if isinstance(plan, ProductPlan) else plan.chunks
+
+
+def _blocks(plan: Plan) -> int:
+    """Blocks of columns that are padded to whole chunks each."""
+    if not isinstance(plan, ProductPlan):
+        return 1
+    return plan.col_blocks
+
+
+def _columns(plan: Plan) -> int:
+    return plan.col_blocks * plan.block_cols if isinstance(plan, ProductPlan) else plan.cols
+
+
+def _table(name: str, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
+    """256 words with an int16 entry in their first two bytes."""
+    entries = exp2_table() if name == EXP2 else numbers.table
+    assert entries is not None
+    words = np.zeros((256, arch.word_bytes // 2), "<i2")
+    words[:, 0] = entries
+    return words.view(np.int8)

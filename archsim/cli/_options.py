@@ -1,0 +1,157 @@
+"""The arguments that every command about a model takes, declared once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+import click
+from click.shell_completion import CompletionItem
+
+from archsim.cli._job import Job, Objective, Phase
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+MAX_SEQ = 1 << 24
+MAX_BATCH = 1 << 16
+
+
+class ArchitectureParameter(click.ParamType[str]):
+    """A library name or a ``.yaml`` file; the name is looked up when it is loaded."""
+
+    name = "architecture"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The library's names, then files."""
+        from archsim._architecture_file import architecture_names
+
+        return _complete(architecture_names(), incomplete)
+
+
+class ModelParameter(click.ParamType[str]):
+    """A zoo name, a file, or ``gemm:MxKxN``."""
+
+    name = "model"
+
+    def shell_complete(
+        self, ctx: click.Context, param: click.Parameter, incomplete: str
+    ) -> list[CompletionItem]:
+        """The zoo's names, then files."""
+        from workloads import ZOO
+
+        return _complete(tuple(ZOO), incomplete)
+
+
+def _complete(names: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
+    found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
+    return found or [CompletionItem(incomplete, type="file")]
+
+
+_MODEL_SUFFIXES = (".json", ".onnx", ".yaml", ".yml")
+
+
+def _require_file(model: str) -> None:
+    """Refuse a model that is named as a file or folder and is none, so that no name is guessed for it."""
+    path = Path(model)
+    if path.is_dir() and not (path / "config.json").is_file():
+        raise click.UsageError(f"MODEL must be a folder with a config.json, not {model!r}")
+    if not path.exists() and (path.suffix in _MODEL_SUFFIXES or "/" in model):
+        raise click.UsageError(f"MODEL must be a file that exists, not {model!r}")
+
+
+def _in_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
+    """Refuse a file that could not be written before any work is done for it."""
+    if path is not None and not path.parent.is_dir():
+        raise click.BadParameter(f"the file must be in a folder that exists, not {str(path)!r}", ctx, param)
+    return path
+
+
+def file_option(*names: str, help: str, default: Path | None = None) -> Callable[[Command], Command]:  # noqa: A002
+    """An option for a file that the command writes."""
+    return click.option(
+        *names,
+        metavar="FILE",
+        type=click.Path(dir_okay=False, path_type=Path),
+        callback=_in_folder,
+        default=default,
+        show_default=default is not None,
+        help=help,
+    )
+
+
+def folder_option(default: str) -> Callable[[Command], Command]:
+    """``--output``: a folder that the command writes, made where it is missing."""
+    return click.option(
+        "--output",
+        "-o",
+        metavar="DIR",
+        type=click.Path(file_okay=False, path_type=Path),
+        default=Path(default),
+        show_default=True,
+        help="Folder for the files.",
+    )
+
+
+all_option = click.option(
+    "--all", "every", is_flag=True, help="Show every kernel and every stall in the tables."
+)
+json_option = file_option("--json", "json_path", help="Write the result as JSON.")
+arch_option = click.option(
+    "--arch",
+    metavar="ARCH",
+    required=True,
+    type=ArchitectureParameter(),
+    help="Architecture: a library name (see `archsim list`) or a .yaml file.",
+)
+
+
+def job_options(command: Command) -> Command:
+    """MODEL, --arch, --phase, --seq, --batch, --objective and --host, given to ``command`` as one Job."""
+
+    @click.argument("model", type=ModelParameter())
+    @arch_option
+    @click.option(
+        "--phase",
+        type=click.Choice(get_args(Phase)),
+        default="prefill",
+        show_default=True,
+        help="Prefill of a whole sequence, or decode of one token with a cache.",
+    )
+    @click.option(
+        "--seq",
+        type=click.IntRange(1, MAX_SEQ),
+        metavar="N",
+        help="Sequence length of a prefill, position of a decode.  [default: the model's]",
+    )
+    @click.option(
+        "--batch",
+        type=click.IntRange(1, MAX_BATCH),
+        default=1,
+        show_default=True,
+        metavar="N",
+        help="Sequences or images at once.",
+    )
+    @click.option(
+        "--objective",
+        type=click.Choice(get_args(Objective)),
+        default="latency",
+        show_default=True,
+        help="What the mapping is chosen for; edp is energy times latency.",
+    )
+    @click.option(
+        "--host",
+        multiple=True,
+        metavar="OP",
+        help="Price this operator as host work instead of refusing it; may be given again.",
+    )
+    @wraps(command)
+    def wrapped(*, model: str, arch: str, **rest: Any) -> Any:
+        _require_file(model)
+        names = ("phase", "seq", "batch", "objective", "host")
+        job = Job(model=model, arch=arch, **{name: rest.pop(name) for name in names})
+        return command(job=job, **rest)
+
+    return cast("Command", wrapped)

@@ -1,0 +1,192 @@
+"""From names to values: load, map, lower, time. What several commands need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from tokenizers import Tokenizer
+
+from archsim import (
+    Architecture,
+    ArchsimError,
+    EnergyTable,
+    Estimate,
+    Lowered,
+    Tiling,
+    combine,
+    estimate_planned,
+    load_architecture,
+    load_energy_table,
+    programs,
+    simulate,
+    timed,
+)
+from archsim import bound as bound_of
+from archsim.cli._job import Job
+from archsim.cli._progress import Steps
+from mapper import Candidate, search
+from workloads import (
+    Model,
+    Part,
+    Quantised,
+    bind_block,
+    embed,
+    load_model,
+    load_weights,
+    minilm_directory,
+    quantise_cascade,
+    quantise_tensor,
+    tensor_shapes,
+)
+
+MINILM = "minilm"
+SAMPLES = 8
+"""Calibration inputs of a cascade with random weights."""
+
+Floats = NDArray[np.float64]
+Bytes = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """A model and the machine that it is to run on."""
+
+    job: Job
+    model: Model
+    arch: Architecture
+    table: EnergyTable
+
+
+def load(job: Job) -> Problem:
+    """The model and architecture that ``job`` names."""
+    arch = load_architecture(job.arch)
+    model = load_model(job.model, phase=job.phase, seq=job.seq, batch=job.batch, host=job.host)
+    return Problem(job, model, arch, load_energy_table(arch.technology))
+
+
+def map_part(problem: Problem, part: Part) -> tuple[Candidate, ...]:
+    """The best mapping of each kernel of one part."""
+    return search(part.cascade, problem.arch, problem.job.objective, table=problem.table)
+
+
+def map_all(problem: Problem, steps: Steps) -> tuple[tuple[Candidate, ...], ...]:
+    """The best mappings, part by part."""
+    with steps(f"mapping {problem.model.name} on {problem.arch.name}"):
+        return tuple(map_part(problem, part) for part in problem.model.parts)
+
+
+def tilings_of(candidates: tuple[Candidate, ...]) -> tuple[Tiling, ...]:
+    """The tilings that a search found."""
+    return tuple(candidate.tiling for candidate in candidates)
+
+
+def bounded(problem: Problem) -> Estimate:
+    """What no mapping of the whole model can beat."""
+    parts = [(bound_of(p.cascade, problem.arch, problem.table), p.repeat) for p in problem.model.parts]
+    return combine(problem.model.name, parts)
+
+
+def estimated(problem: Problem, found: tuple[tuple[Candidate, ...], ...]) -> Estimate:
+    """The closed-form estimate of the whole model under the mappings ``found``."""
+    parts = []
+    for part, candidates in zip(problem.model.parts, found, strict=True):
+        for lowered in programs(part.cascade, problem.arch, tilings_of(candidates)):
+            one = estimate_planned(
+                part.cascade,
+                lowered.planned,
+                problem.arch,
+                lowered.tilings,
+                problem.table,
+                instructions=len(lowered.program.instructions),
+            )
+            parts.append((one, part.repeat))
+    return combine(problem.model.name, parts)
+
+
+def simulated(problem: Problem, found: tuple[tuple[Candidate, ...], ...], steps: Steps) -> Estimate:
+    """The cycle-exact simulation of the whole model under the mappings ``found``."""
+    parts = []
+    for part, candidates in zip(problem.model.parts, found, strict=True):
+        with steps(f"simulating {part.cascade.name}"):
+            for lowered in programs(part.cascade, problem.arch, tilings_of(candidates)):
+                run = simulate(problem.arch, lowered.program, program_address=lowered.program_address)
+                parts.append((timed(part.cascade, lowered, problem.arch, problem.table, run), part.repeat))
+    return combine(problem.model.name, parts)
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """One part of a model in integers, with an input: what the hardware is checked on."""
+
+    part: Part
+    quantised: Quantised
+    inputs: Mapping[str, Bytes]
+    candidates: tuple[Candidate, ...]
+    lowered: Lowered
+
+
+def verifiable(problem: Problem, *, seed: int) -> Verified:
+    """One repetition of the model's heaviest part, lowered with values.
+
+    MiniLM's block has its real weights and an embedded sentence; other models have random weights
+    and inputs from ``seed``, quantised as real ones would be.
+    """
+    part = max(problem.model.parts, key=lambda p: p.macs)
+    weights, samples = real_tensors(problem) if problem.job.model == MINILM else random_tensors(part, seed)
+    quantised = quantise_cascade(part.cascade, weights, samples)
+    inputs = {name: quantise_tensor(values, quantised.scales[name]) for name, values in samples[0].items()}
+    candidates = map_part(problem, part)
+    made = programs(part.cascade, problem.arch, tilings_of(candidates), quantised=quantised)
+    if len(made) != 1:
+        raise ArchsimError(f"the part {part.cascade.name} must fit one program, not {len(made)}")
+    return Verified(part, quantised, inputs, candidates, made[0])
+
+
+def random_tensors(part: Part, seed: int) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
+    """Weights scaled to keep variances, constants, and samples of the inputs."""
+    rng = np.random.default_rng(seed)
+    shapes = tensor_shapes(part.cascade)
+    weights: dict[str, Floats] = {}
+    for name in sorted(part.weights):
+        fan = max(1, int(np.prod(shapes[name][:-1])))
+        weights[name] = rng.normal(size=shapes[name]) / np.sqrt(fan)
+    weights |= {name: np.full(shapes[name], value) for name, value in part.constants.items()}
+    names = sorted(part.inputs)
+    return weights, [{name: rng.normal(size=shapes[name]) for name in names} for _ in range(SAMPLES)]
+
+
+SENTENCES = (
+    "The array computes one tile while the next one is loaded from memory.",
+    "A cat sat on the windowsill and watched the rain fall on the garden.",
+    "Compilers turn loops into instructions that hardware can pipeline well.",
+    "She bought fresh bread, two lemons and a bottle of olive oil at the market.",
+)
+"""Calibration text of MiniLM's block; the first sentence is the one that is run."""
+
+
+def real_tensors(problem: Problem) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
+    """Weights of MiniLM's first block, and the embeddings of a few sentences at the job's length."""
+    if problem.model.batch != 1:
+        raise ArchsimError(f"batch must be 1 to run {MINILM} with its weights, not {problem.model.batch}")
+    directory = minilm_directory()
+    checkpoint = load_weights(directory)
+    weights = bind_block(problem.model, checkpoint, 0)
+    samples = [{"X": embed(checkpoint, tokens)} for tokens in sentence_tokens(directory, problem.model.seq)]
+    return weights, samples
+
+
+def sentence_tokens(directory: Path, length: int) -> list[list[int]]:
+    """Token ids of the sentences, by the model's own tokeniser, repeated or cut to ``length``."""
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokens = []
+    for sentence in SENTENCES:
+        first, *inside, last = tokenizer.encode(sentence).ids
+        repeated = (inside * length)[: max(0, length - 2)]
+        tokens.append([first, *repeated, last][:length])
+    return tokens

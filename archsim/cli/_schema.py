@@ -1,0 +1,23 @@
+"""``archsim schema``: JSON Schema of the files people write, for editors."""
+
+from __future__ import annotations
+
+import json
+
+import click
+
+
+@click.command("schema", short_help="Print the JSON Schema of a file format.")
+@click.argument("file", type=click.Choice(("architecture", "energy")))
+def schema_command(file: str) -> None:
+    """Print the JSON Schema of a file format, for an editor's completion and checks.
+
+    \b
+    Examples:
+      archsim schema architecture > architecture.schema.json
+    """
+    from archsim._architecture_file import architecture_schema
+    from archsim._energy_file import energy_schema
+
+    schema = architecture_schema() if file == "architecture" else energy_schema()
+    click.echo(json.dumps(schema, indent=2))

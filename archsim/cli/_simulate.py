@@ -1,0 +1,35 @@
+"""``archsim simulate``: cycle-exact."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from archsim.cli._job import Job
+from archsim.cli._options import all_option, file_option, job_options, json_option
+from archsim.cli._progress import Steps
+from archsim.cli._tables import print_estimate
+from archsim.cli._write import write_json
+
+
+@click.command("simulate", short_help="Simulate cycle by cycle.")
+@job_options
+@file_option("--trace", help="Write the engines' activity as JSON that Perfetto and chrome://tracing open.")
+@all_option
+@json_option
+def simulate_command(job: Job, *, trace: Path | None, every: bool, json_path: Path | None) -> None:
+    """Simulate MODEL on ARCH cycle by cycle.
+
+    \b
+    Examples:
+      archsim simulate gemm:512x768x768 --arch edge-8x8
+      archsim simulate bert-base --arch cloud-256x256 --seq 1048576 --json result.json
+      archsim simulate minilm --arch edge-16x16 --seq 16 --trace trace.json
+    """
+    from archsim.cli import _jobs
+
+    result = _jobs.simulate(job, trace=trace, steps=Steps())
+    if json_path:
+        write_json(json_path, result.document())
+    print_estimate(result, every=every)

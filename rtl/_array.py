@@ -1,0 +1,246 @@
+"""The ARRAY engine: weight loader, streamer, systolic array and accumulators."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.wiring import In, Out
+
+from archsim._architecture import Architecture
+from archsim._isa import SEMAPHORES, Engine
+from archsim._timing import array_latency
+from rtl._accumulator import ADD_LATENCY, ADD_LEAD, Accumulators
+from rtl._command import ARRAY_EVENTS, command_layout
+from rtl._pipe import delayed, read_port
+from rtl._systolic import Systolic, pe_text, sum_bits, systolic_latency
+
+_BITS = 16
+"""Width of the row and chunk counts."""
+
+
+def extra_verilog(arch: Architecture) -> str:
+    """Verilog of the modules that ``ArrayEngine`` instantiates by name."""
+    return pe_text(arch.array.rows)
+
+
+class Walk(wiring.Component):
+    """Addresses of a nest of n_chunks x k_chunks tiles, one tile a ``step``.
+
+    Members
+    -------
+    start:
+        Begin at tile (0, 0), which takes the origins and the counts; the strides hold from then on.
+    step:
+        Go on to the next tile, k innermost.
+    base, base_n:
+        Address of the tile for a walk over (n, k), and for one over n alone.
+    first_k, last:
+        The tile is the first one of its n; the last one of the nest.
+    """
+
+    def __init__(self) -> None:
+        outputs = {"base": Out(32), "base_n": Out(32), "first_k": Out(1), "last": Out(1)}
+        pulses = {"start": In(1), "step": In(1)}
+        chunks = {"k_chunks": In(_BITS), "n_chunks": In(_BITS)}
+        addresses = dict.fromkeys(("origin", "origin_n", "k_stride", "n_stride", "stride_n"), In(32))
+        super().__init__({**outputs, **pulses, **chunks, **addresses})
+
+    def elaborate(self, platform: object) -> Any:
+        """Two counters and three running sums; no multiplier."""
+        m = Module()
+        k, n, k_last, n_last = (Signal(_BITS, name=name) for name in ("k", "n", "k_last", "n_last"))
+        row = Signal(32)
+        last_k = Signal()
+        m.d.comb += [last_k.eq(k == k_last), self.first_k.eq(k == 0)]
+        m.d.comb += self.last.eq(last_k & (n == n_last))
+        with m.If(self.start):
+            m.d.sync += [k.eq(0), n.eq(0), k_last.eq(self.k_chunks - 1), n_last.eq(self.n_chunks - 1)]
+            m.d.sync += [self.base.eq(self.origin), row.eq(self.origin), self.base_n.eq(self.origin_n)]
+        with m.Elif(self.step & last_k):
+            m.d.sync += [k.eq(0), n.eq(n + 1)]
+            m.d.sync += [self.base.eq(row + self.n_stride), row.eq(row + self.n_stride)]
+            m.d.sync += self.base_n.eq(self.base_n + self.stride_n)
+        with m.Elif(self.step):
+            m.d.sync += [k.eq(k + 1), self.base.eq(self.base + self.k_stride)]
+        return m
+
+
+class Tiles(wiring.Component):
+    """The schedule of a MATMUL: which weight word and which streamed row are issued in a cycle.
+
+    A phase of ``w_rows`` cycles loads tile 0; then each tile has a phase of max(rows, w_rows) cycles,
+    in which its rows are issued and the next tile's weights loaded; the last one has ``rows`` cycles.
+
+    Members
+    -------
+    start:
+        Begin in the next cycle with the command at ``command``.
+    held:
+        The command under way, or the last one.
+    busy, end:
+        A MATMUL is under way; it issues its last row.
+    weight, row, index:
+        A weight word or a streamed row is issued, the ``index``-th of its tile.
+    w_addr, x_addr, acc_addr, fresh:
+        Their addresses, and the accumulator word of the row, with no content of its own yet if fresh.
+    """
+
+    def __init__(self) -> None:
+        pulses = dict.fromkeys(("busy", "end", "weight", "row", "fresh"), Out(1))
+        addresses = dict.fromkeys(("w_addr", "x_addr", "acc_addr"), Out(32))
+        layout = command_layout(Engine.ARRAY)
+        command = {"start": In(1), "command": In(layout), "held": Out(layout)}
+        super().__init__({**pulses, **addresses, **command, "index": Out(_BITS)})
+
+    def elaborate(self, platform: object) -> Any:
+        """One counter of the cycle within the phase, and the two walks that the phases step."""
+        m = Module()
+        m.submodules.weights, m.submodules.rows = weights, rows = Walk(), Walk()
+        command = self.held
+        lead, final = Signal(), Signal()
+        length, rows_last, period_last = Signal(_BITS), Signal(_BITS), Signal(_BITS)
+        w_done = Signal()
+        is_end = Signal()
+        new = self.command
+        m.d.comb += [
+            is_end.eq(self.busy & (self.index == length)),
+            self.end.eq(is_end & final),
+            self.weight.eq(self.busy & ~w_done & (self.index < command.w_rows)),
+            self.row.eq(self.busy & ~lead & (self.index < command.rows)),
+            self.w_addr.eq(weights.base + self.index),
+            self.x_addr.eq(rows.base + self.index),
+            self.acc_addr.eq(rows.base_n + self.index),
+            self.fresh.eq(rows.first_k & ~command.accumulate),
+        ]
+        with m.If(self.start):
+            m.d.sync += [self.busy.eq(1), lead.eq(1), final.eq(0), w_done.eq(0), self.index.eq(0)]
+            m.d.sync += [command.eq(new), length.eq(new.w_rows - 1), rows_last.eq(new.rows - 1)]
+            m.d.sync += period_last.eq(Mux(new.rows > new.w_rows, new.rows, new.w_rows) - 1)
+        with m.Elif(is_end):
+            ends = w_done | weights.last
+            m.d.sync += [self.index.eq(0), lead.eq(0), w_done.eq(ends), final.eq(ends)]
+            m.d.sync += [length.eq(Mux(ends, rows_last, period_last)), self.busy.eq(~final)]
+        with m.Elif(self.busy):
+            m.d.sync += self.index.eq(self.index + 1)
+        self._walk(m, weights, is_end, self.command.op1, (command.w_k_stride, command.w_n_stride))
+        self._walk(m, rows, is_end & ~lead, self.command.op0, (command.x_k_stride, 0))
+        m.d.comb += [rows.origin_n.eq(self.command.op2), rows.stride_n.eq(command.acc_n_stride)]
+        return m
+
+    def _walk(self, m: Any, walk: Walk, step: Any, origin: Any, strides: tuple[Any, Any]) -> None:
+        m.d.comb += [
+            walk.start.eq(self.start),
+            walk.step.eq(step),
+            walk.origin.eq(origin),
+            walk.k_chunks.eq(self.command.k_chunks),
+            walk.n_chunks.eq(self.command.n_chunks),
+            walk.k_stride.eq(strides[0]),
+            walk.n_stride.eq(strides[1]),
+        ]
+
+
+class ArrayEngine(wiring.Component):
+    """MATMUL and SYNC_ARRAY at the cycles of ``docs/machine.md``.
+
+    With ``inline`` the processing elements are part of the module, for Amaranth's simulator; otherwise
+    they are instances of the module in ``extra_verilog(arch)``.
+
+    Members
+    -------
+    head:
+        Stream of commands; a command is taken at its cycle s.
+    signal, retire:
+        Mask of the command's signals, and a pulse, at its cycle r.
+    release:
+        Mask of the command's releases at its cycle e.
+    x_read, w_read:
+        Scratchpad ports of the streamed and of the stationary operand.
+    acc_read:
+        The accumulators' read port for the vector unit.
+    events:
+        What the counters add in this cycle.
+    """
+
+    def __init__(self, arch: Architecture, *, inline: bool = False) -> None:
+        self.arch = arch
+        self._inline = inline
+        word = read_port(32, 8 * arch.word_bytes)
+        super().__init__(
+            {
+                "head": In(stream.Signature(command_layout(Engine.ARRAY))),
+                "signal": Out(SEMAPHORES),
+                "release": Out(SEMAPHORES),
+                "retire": Out(1),
+                "x_read": Out(word),
+                "w_read": Out(word),
+                "acc_read": In(read_port(16, 32 * arch.array.cols)),
+                "events": Out(ARRAY_EVENTS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Any:
+        """The command, its schedule, the reads, and the datapath behind them."""
+        m = Module()
+        m.submodules.tiles = tiles = Tiles()
+        pop = Signal()
+        m.d.comb += [self.head.ready.eq(~tiles.busy), pop.eq(self.head.valid & ~tiles.busy)]
+        m.d.comb += tiles.start.eq(pop & ~self.head.payload.is_sync)
+        m.d.comb += tiles.command.eq(self.head.payload)
+        m.d.comb += [
+            self.x_read.en.eq(tiles.row),
+            self.x_read.addr.eq(tiles.x_addr),
+            self.w_read.en.eq(tiles.weight),
+            self.w_read.addr.eq(tiles.w_addr),
+        ]
+        self._tokens(m, pop, tiles)
+        self._datapath(m, tiles)
+        m.d.comb += [
+            self.events.array_rows.eq(tiles.row),
+            self.events.array_weight_rows.eq(tiles.weight),
+            self.events.array_busy.eq(tiles.busy),
+            self.events.accumulator_reads.eq(tiles.row & ~tiles.fresh),
+            self.events.accumulator_writes.eq(tiles.row),
+            self.events.scratchpad_reads.eq(tiles.row + tiles.weight),
+        ]
+        return m
+
+    def _tokens(self, m: Any, pop: Any, tiles: Tiles) -> None:
+        """Masks: releases at once, signals after the array's latency."""
+        sync = pop & self.head.payload.is_sync
+        done = Signal()
+        signals = Signal(SEMAPHORES)
+        m.d.comb += done.eq(sync | tiles.end)
+        with m.If(sync):
+            m.d.comb += [signals.eq(self.head.payload.signals), self.release.eq(self.head.payload.releases)]
+        with m.Elif(tiles.end):
+            m.d.comb += [signals.eq(tiles.held.signals), self.release.eq(tiles.held.releases)]
+        latency = array_latency(self.arch.array.rows, self.arch.array.cols)
+        m.d.comb += [self.retire.eq(delayed(m, done, latency)), self.signal.eq(delayed(m, signals, latency))]
+
+    def _datapath(self, m: Any, tiles: Tiles) -> None:
+        rows, cols = self.arch.array.rows, self.arch.array.cols
+        wait = systolic_latency(rows, cols)
+        assert wait + ADD_LATENCY <= array_latency(rows, cols)
+        m.submodules.systolic = systolic = Systolic(
+            rows=rows, cols=cols, word_bytes=self.arch.word_bytes, inline=self._inline
+        )
+        m.submodules.accumulators = accumulators = Accumulators(
+            words=self.arch.accumulator_words, cols=cols, addend_bits=sum_bits(rows)
+        )
+        wiring.connect(m, wiring.flipped(self.acc_read), accumulators.read)
+        capture = [tiles.weight & (tiles.index == r) & ~tiles.held.transpose for r in range(rows)]
+        transposed = [tiles.weight & (tiles.index == c) & tiles.held.transpose for c in range(cols)]
+        m.d.comb += [systolic.capture[r].eq(bit) for r, bit in enumerate(capture)]
+        m.d.comb += [systolic.capture_transposed[c].eq(bit) for c, bit in enumerate(transposed)]
+        add = accumulators.add
+        m.d.comb += [
+            systolic.x_word.eq(self.x_read.data),
+            systolic.w_word.eq(self.w_read.data),
+            systolic.swap.eq(tiles.row & (tiles.index == 0)),
+            accumulators.sums.eq(systolic.sums),
+            add.valid.eq(delayed(m, tiles.row, wait - ADD_LEAD)),
+            add.fresh.eq(delayed(m, tiles.fresh, wait - ADD_LEAD)),
+            add.addr.eq(delayed(m, tiles.acc_addr[: len(add.addr)], wait - ADD_LEAD)),
+        ]

@@ -1,0 +1,232 @@
+"""The core: sequencer, queues, semaphores, engines, memories and registers, wired together."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.wiring import In, Out
+
+from archsim._architecture import Architecture
+from archsim._counters import Counter
+from archsim._isa import INSTRUCTION_BYTES, SEMAPHORES, Engine, Opcode, Space
+from rtl._axi import axi4, axi4_lite
+from rtl._load import Load
+from rtl._queue import Queue
+from rtl._registers import Registers
+from rtl._scratchpad import Scratchpad, WideMemory
+from rtl._semaphores import Semaphores
+from rtl._sequencer import Sequencer, connect_entry, entry_layout
+from rtl._store import Store
+
+PARAMETER_LANE_BYTES = 8
+IN_FLIGHT_BITS = 16
+
+
+class Core(wiring.Component):
+    """A whole machine; ``docs/machine.md`` says what it does.
+
+    ``array`` and ``vector`` are the two compute engines, built for the same architecture: components
+    with ``head``, ``signal``, ``release``, ``retire``, ``events`` and the memory ports of their kind.
+    ``head.ready`` of an engine must not depend on its ``head.valid``.
+
+    Members: ``m_axi``, AXI4; ``s_axil``, AXI4-Lite; ``irq``; ``busy`` and ``done``, as in STATUS.
+    """
+
+    def __init__(self, arch: Architecture, *, array: Any, vector: Any) -> None:
+        self._arch = arch
+        self._array = array
+        self._vector = vector
+        super().__init__(
+            {
+                "m_axi": Out(axi4(arch.bus.bytes)),
+                "s_axil": In(axi4_lite()),
+                "irq": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        m.submodules.registers = registers = Registers()
+        m.submodules.load = load = Load(self._arch)
+        m.submodules.store = store = Store(self._arch)
+        m.submodules.array = self._array
+        m.submodules.vector = self._vector
+
+        # Ports.
+        join(m, load.axi, self.m_axi)
+        join(m, store.axi, self.m_axi)
+        join(m, registers.bus, self.s_axil)
+        m.d.comb += [self.irq.eq(registers.irq), self.busy.eq(registers.busy), self.done.eq(registers.done)]
+
+        conflict, program = self._memories(m, load, store=store)
+        sequencer = self._control(m, registers, load=load, store=store)
+        join(m, sequencer.program, program)
+
+        # Status and counters.
+        faults = registers.faults
+        m.d.comb += [
+            faults.read_error.eq(load.error),
+            faults.write_error.eq(store.error),
+            faults.bank_conflict.eq(conflict),
+        ]
+        sources = (load.events, store.events, self._array.events, self._vector.events)
+        for counter in Counter:
+            name = counter.name.lower()
+            amounts = [events[name] for events in sources if name in events.shape().members]
+            if amounts:
+                m.d.comb += registers.events[name].eq(sum(amounts))
+        m.d.comb += [
+            registers.events.cycles.eq(registers.busy),
+            registers.events.instructions.eq(sequencer.executed),
+        ]
+        return m
+
+    def _memories(self, m: Module, load: Load, *, store: Store) -> tuple[Value, Any]:
+        """Scratchpad, parameters and program memory; returns the conflict bit and the program's port."""
+        arch = self._arch
+        m.submodules.scratchpad = scratchpad = Scratchpad(arch)
+        m.submodules.parameters = parameters = WideMemory(
+            row_bytes=PARAMETER_LANE_BYTES * arch.word_bytes,
+            beat_bytes=arch.bus.bytes,
+            depth=arch.parameter_words,
+        )
+        m.submodules.program = program = WideMemory(
+            row_bytes=INSTRUCTION_BYTES, beat_bytes=arch.bus.bytes, depth=arch.program_words
+        )
+        spaces = (
+            (Space.SCRATCHPAD, scratchpad.load),
+            (Space.PARAMETERS, parameters.write),
+            (Space.PROGRAM, program.write),
+        )
+        for space, port in spaces:
+            m.d.comb += [
+                port.en.eq(load.write.en & (load.write.space == space)),
+                port.addr.eq(load.write.addr),
+                port.data.eq(load.write.data),
+            ]
+        for reader, port in (
+            (self._array.x_read, scratchpad.x),
+            (self._array.w_read, scratchpad.w),
+            (self._vector.source_read, scratchpad.source),
+            (self._vector.residual_read, scratchpad.residual),
+            (store.read, scratchpad.store),
+            (self._vector.write, scratchpad.vector),
+            (self._vector.param_read, parameters.read),
+            (self._vector.acc_read, self._array.acc_read),
+        ):
+            join(m, reader, port)
+        return scratchpad.conflict, program.read
+
+    def _control(self, m: Module, registers: Registers, *, load: Load, store: Store) -> Sequencer:
+        """Sequencer, queues and semaphores."""
+        m.submodules.sequencer = sequencer = Sequencer(self._arch)
+        m.submodules.semaphores = semaphores = Semaphores()
+        length = registers.program_length
+        fits = (length != 0) & (length <= self._arch.program_words)
+        fetch = registers.start & fits
+        refuse = registers.start & ~fits
+        m.d.comb += [
+            sequencer.start.eq(registers.start),
+            sequencer.fetched.eq(load.retiring.retired != 0),
+            sequencer.length.eq(length),
+            semaphores.clear.eq(registers.start),
+            registers.halt.eq(sequencer.halted | refuse),
+            registers.faults.illegal_instruction.eq(sequencer.illegal | refuse),
+        ]
+        heads = {
+            Engine.LOAD: self._fetching_head(m, registers, load=load, fetch=fetch),
+            Engine.STORE: store.head,
+            Engine.ARRAY: self._array.head,
+            Engine.VECTOR: self._vector.head,
+        }
+        retired = {
+            Engine.LOAD: load.retiring.retired,
+            Engine.STORE: store.retiring.retired,
+            Engine.ARRAY: self._array.retire,
+            Engine.VECTOR: self._vector.retire,
+        }
+        taken, stalled, idle = [], [], []
+        for engine, head in heads.items():
+            take, stall = self._queue(m, sequencer, engine=engine, head=head, semaphores=semaphores)
+            taken.append(take)
+            stalled.append(stall)
+            in_flight = Signal(IN_FLIGHT_BITS, name=f"{engine.name.lower()}_in_flight")
+            begun = sequencer.push[engine] + (fetch if engine is Engine.LOAD else 0)
+            m.d.sync += in_flight.eq(in_flight + begun - retired[engine])
+            idle.append(in_flight == 0)
+        m.d.comb += [
+            sequencer.idle.eq(Cat(idle).all()),
+            semaphores.take.eq(_union(taken)),
+            registers.stalls.eq(_union(stalled)),
+        ]
+        masks = (self._array.signal, self._array.release, self._vector.signal, self._vector.release)
+        for index in range(SEMAPHORES):
+            units = [mask[index] for mask in masks]
+            amounts = [engine.retiring.amounts[index] for engine in (load, store)]
+            m.d.comb += semaphores.amounts[index].eq(_union([*amounts, *units]))
+        return sequencer
+
+    def _fetching_head(self, m: Module, registers: Registers, *, load: Load, fetch: Value) -> Any:
+        """LOAD's head as its queue sees it: in cycle 0 the program's fetch goes first."""
+        head = Signal(load.head.payload.shape(), name="load_head")
+        port = _Head(head, valid=Signal(name="load_valid"), ready=load.head.ready)
+        command = Signal.like(head, name="fetch")
+        m.d.comb += [
+            command.opcode.eq(Opcode.LOAD),
+            command.space.eq(Space.PROGRAM),
+            command.segments.eq(1),
+            command.beats.eq(registers.program_length * (INSTRUCTION_BYTES // self._arch.bus.bytes)),
+            command.op0.eq(registers.program_address),
+            load.head.payload.eq(Mux(fetch, command.as_value(), head.as_value())),
+            load.head.valid.eq(fetch | port.valid),
+        ]
+        return port
+
+    def _queue(
+        self, m: Module, sequencer: Sequencer, *, engine: Engine, head: Any, semaphores: Semaphores
+    ) -> tuple[Value, Value]:
+        """An engine's queue; returns the semaphores that its pop takes and those that it lacks."""
+        queue = Queue(entry_layout(engine), depth=self._arch.queue_depth)
+        m.submodules[f"{engine.name.lower()}_queue"] = queue
+        m.d.comb += list(connect_entry(sequencer.issue, queue.push.payload, engine=engine))
+        m.d.comb += [
+            queue.push.valid.eq(sequencer.push[engine]),
+            sequencer.full[engine].eq(~queue.push.ready),
+        ]
+        waits = queue.head.payload.waits
+        missing = waits & ~semaphores.available
+        free = missing == 0
+        m.d.comb += [
+            head.payload.eq(queue.head.payload.command),
+            head.valid.eq(queue.head.valid & free),
+            queue.head.ready.eq(head.ready & free),
+        ]
+        ready = queue.head.valid & head.ready
+        return Mux(ready & free, waits, 0), Mux(ready, missing, 0)
+
+
+class _Head:
+    """The three signals of a stream, where there is no component to own them."""
+
+    def __init__(self, payload: Any, *, valid: Signal, ready: Signal) -> None:
+        self.payload = payload
+        self.valid = valid
+        self.ready = ready
+
+
+def join(m: Module, inner: Any, outer: Any) -> None:
+    """Drives every member of ``outer`` that ``inner`` puts out, and the other way round, by name."""
+    for name, member in inner.signature.members.items():
+        source, sink = (inner, outer) if member.flow == Out else (outer, inner)
+        m.d.comb += getattr(sink, name).eq(getattr(source, name))
+
+
+def _union(values: list[Value]) -> Value:
+    union = values[0]
+    for value in values[1:]:
+        union = union | value
+    return union

@@ -1,0 +1,169 @@
+"""One lane of the vector unit: scaling, affine requantisation, residual and function table."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, signed
+from amaranth.lib import data, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+from archsim._isa import Lookup, Pre, Residual, Source
+from rtl._pipe import delayed_word, module_text, saturated
+
+LANE_MODULE = "archsim_lane"
+TABLE_ENTRIES = 256
+
+# Stages, in cycles after a slot's issue. A value named after a stage is valid in that cycle.
+READ = 1
+OFFSET = 3
+MANTISSA = 4
+ROUND = 6
+COARSE_SHIFT = 7
+FINE_SHIFT = 8
+GAIN = 10
+BIAS = 12
+SECOND = 16
+MAXIMUM = 20
+KEEP = 24
+RESULT = 25
+
+RES_SHIFT_LIMIT = 24
+"""A residual product has 24 bits: shifted right, with rounding, by this much or more it is zero."""
+
+SETUP = data.StructLayout(
+    {
+        "source": 2,
+        "pre": 2,
+        "residual": 2,
+        "lookup": 2,
+        "slot": 2,
+        "count": 16,
+        "shift": 6,
+        "res_multiplier": signed(16),
+        "res_shift": 5,
+        "res_half": RES_SHIFT_LIMIT,
+    }
+)
+"""What holds for a whole pass; ``shift`` is 0 in a pass that is not affine."""
+
+
+def lane_text(tables: int) -> str:
+    """Verilog of the lane that all vector units with ``tables`` function tables share."""
+    return module_text(Lane(tables), LANE_MODULE)
+
+
+class Lane(wiring.Component):
+    """A fully pipelined lane; a slot enters and leaves every cycle.
+
+    Members, with the stage (cycles after the slot's issue) at which each is valid
+    -------
+    setup:
+        The pass, constant from the first slot's stage READ on.
+    int32, int8, int16:
+        READ: the element, if ``setup.source`` is the accumulators, the scratchpad, the buffer.
+    offset, maximum:
+        OFFSET and MAXIMUM: the row's offset, for NORM and for EXP.
+    mantissa, round, coarse, fine:
+        MANTISSA, ROUND, COARSE_SHIFT, FINE_SHIFT: the row's scale; 1 and no shift for pre NONE.
+    gain, bias:
+        GAIN, BIAS: m and b of the parameter word; 1 and 0 in a pass that is not affine.
+    second:
+        SECOND: the residual operand.
+    keep:
+        KEEP: the element is part of its row; if not, the result is 0.
+    result:
+        RESULT: t of ``docs/machine.md``.
+    load:
+        Write of a function table entry, ``addr`` being table * 256 + index.
+    """
+
+    def __init__(self, tables: int) -> None:
+        self.tables = tables
+        load = {"load_en": In(1), "load_addr": In(range(tables * TABLE_ENTRIES)), "load_data": In(16)}
+        element = {"int32": In(signed(32)), "int8": In(signed(8)), "int16": In(signed(16))}
+        row = {"offset": In(signed(32)), "maximum": In(signed(32)), "mantissa": In(16)}
+        scale = {"round": In(47), "coarse": In(3), "fine": In(3)}
+        other = {"gain": In(signed(16)), "bias": In(signed(48)), "second": In(signed(8)), "keep": In(1)}
+        members = {"setup": In(SETUP), **element, **row, **scale, **other, **load}
+        super().__init__({**members, "result": Out(signed(16))})
+
+    def elaborate(self, platform: object) -> Any:
+        """Element, scaled, affine, residual, looked up: each a few stages of one operation."""
+        m = Module()
+        scaled = self._scaled(m)
+        affine = self._affine(m, scaled)
+        combined = self._combined(m, affine)
+        m.d.comb += self.result.eq(self._looked_up(m, combined))
+        return m
+
+    def _scaled(self, m: Any) -> Any:
+        """Stages 2 to 10: p, from two half products of 17 and 16 by 16 bits."""
+        setup = self.setup
+        stored = Mux(setup.source == Source.SCRATCHPAD, self.int8, self.int16)
+        x = _stage(m, Mux(setup.source == Source.ACCUMULATOR, self.int32, stored))
+        counted = _stage(m, setup.count * x[:16].as_signed())
+        x = _stage(m, x)
+        d = _stage(m, Mux(setup.pre == Pre.NORM, counted - self.offset, x))
+        low, high = _stage(m, d[:17] * self.mantissa), _stage(m, d[17:].as_signed() * self.mantissa)
+        product = _stage(m, high.shift_left(17) + low)
+        rounded = _stage(m, product + self.round)
+        shifted = _shifted(m, rounded, (self.coarse, self.fine))
+        p = Mux(setup.pre == Pre.NONE, shifted[:32].as_signed(), saturated(shifted, 16))
+        return _stage(m, p)
+
+    def _affine(self, m: Any, p: Any) -> Any:
+        """Stages 11 to 16: y."""
+        low, high = _stage(m, p[:16] * self.gain), _stage(m, p[16:].as_signed() * self.gain)
+        product = _stage(m, high.shift_left(16) + low)
+        biased = _stage(m, product + self.bias)
+        shift = self.setup.shift
+        return _stage(m, saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16))
+
+    def _combined(self, m: Any, y: Any) -> Any:
+        """Stages 17 to 20: v; one multiplier serves ADD and MULTIPLY."""
+        setup = self.setup
+        adds = setup.residual == Residual.ADD
+        product = _stage(m, Mux(adds, setup.res_multiplier, y) * self.second)
+        rounded = _stage(m, product + setup.res_half)
+        shifted = _stage(m, rounded >> setup.res_shift)
+        y = delayed_word(m, y, 3)
+        total = saturated(Mux(adds, y, 0) + shifted, 16)
+        return _stage(m, Mux(setup.residual == Residual.NONE, y, total))
+
+    def _looked_up(self, m: Any, v: Any) -> Any:
+        """Stages 21 to 25: t, 0 outside the row."""
+        setup = self.setup
+        is_exp = setup.lookup == Lookup.EXP
+        distance, index = _stage(m, self.maximum - v), _stage(m, saturated(v, 8))
+        above = distance[16:].any()
+        z = Mux(distance < 0, 0, distance[:16] | above.replicate(16))
+        place = _stage(m, Mux(is_exp, z[:8], index.as_unsigned()))
+        amount = delayed_word(m, z[8:], 3)
+        entry = _stage(m, self._table(m, place))
+        power = Mux(amount[4:].any(), 0, entry >> amount[:4])
+        v = delayed_word(m, v, 4)
+        t = Mux(setup.lookup == Lookup.NONE, v, Mux(is_exp, power, entry))
+        return _stage(m, Mux(self.keep, t, 0))
+
+    def _table(self, m: Any, place: Any) -> Any:
+        m.submodules.tables = tables = Memory(shape=signed(16), depth=self.tables * TABLE_ENTRIES, init=[])
+        read, write = tables.read_port(), tables.write_port()
+        m.d.comb += [
+            read.addr.eq(Cat(place, self.setup.slot)),
+            write.en.eq(self.load_en),
+            write.addr.eq(self.load_addr),
+            write.data.eq(self.load_data),
+        ]
+        return read.data
+
+
+def _stage(m: Any, value: Any) -> Any:
+    return delayed_word(m, value, 1)
+
+
+def _shifted(m: Any, value: Any, amount: tuple[Any, Any]) -> Any:
+    """Two stages of an arithmetic shift right, by eights and by ones."""
+    coarse, fine = amount
+    return _stage(m, _stage(m, value >> Cat(C(0, 3), coarse)) >> fine)

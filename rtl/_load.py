@@ -1,0 +1,113 @@
+"""LOAD: reads segments of memory over AXI4 into a scratchpad, the parameters or the program memory."""
+
+from __future__ import annotations
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
+
+from archsim._architecture import Architecture
+from archsim._isa import Engine
+from rtl._axi import BURST_INCREMENT, axi4_read
+from rtl._bursts import Bursts, is_empty
+from rtl._command import command_layout
+from rtl._queue import Queue
+from rtl._semaphores import GROUP, Retirement
+
+LOAD_EVENTS = data.StructLayout({"load_beats": 1, "load_bursts": 1})
+"""What LOAD adds to its counters in a cycle."""
+
+_LANDING = data.StructLayout({"local": 32, "space": 2, "last": 1})
+"""Where a burst's beats go, and whether it is its instruction's last burst."""
+
+
+def beat_write_port(arch: Architecture) -> wiring.Signature:
+    """Write of one beat: ``addr`` counts beats of B bytes, in the memory that ``space`` names."""
+    return wiring.Signature({"en": Out(1), "space": Out(2), "addr": Out(32), "data": Out(8 * arch.bus.bytes)})
+
+
+class Load(wiring.Component):
+    """The LOAD engine; ``docs/machine.md`` has its cycles.
+
+    ``head.ready`` does not depend on ``head.valid``. The pop is cycle s; the first address handshake is
+    s + 1 at the earliest, then one a cycle while fewer than ``bus.outstanding`` bursts lack their last
+    beat. A beat accepted in cycle b is on ``write`` in b + 1, and the last one retires then.
+
+    Members: ``head``, commands; ``axi``, the read channels; ``write``, the local memories' port;
+    ``retiring``, what retires in this cycle; ``error``, high when a beat's response is an error;
+    ``events``.
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        self._arch = arch
+        super().__init__(
+            {
+                "head": In(stream.Signature(command_layout(Engine.LOAD))),
+                "axi": Out(axi4_read(arch.bus.bytes)),
+                "write": Out(beat_write_port(arch)),
+                "retiring": Out(GROUP),
+                "error": Out(1),
+                "events": Out(LOAD_EVENTS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        arch, axi = self._arch, self.axi
+        m.submodules.bursts = bursts = Bursts(Engine.LOAD, arch)
+        m.submodules.landings = landings = Queue(_LANDING, depth=arch.bus.outstanding)
+        m.submodules.retirement = retirement = Retirement(depth=arch.bus.outstanding + 2)
+
+        # Pop.
+        popping = self.head.valid & self.head.ready
+        command = self.head.payload
+        starting = popping & ~is_empty(command)
+        m.d.comb += self.head.ready.eq(~bursts.active)
+        m.d.comb += [bursts.start.eq(starting), bursts.command.eq(command)]
+        space = Signal(2)
+        with m.If(starting):
+            m.d.sync += space.eq(command.space)
+
+        # Addresses. A burst holds its place in the queue of landings until its last beat.
+        asking = axi.arvalid & axi.arready
+        m.d.comb += [
+            axi.arvalid.eq(bursts.active & landings.push.ready),
+            axi.araddr.eq(bursts.burst.address),
+            axi.arlen.eq((bursts.burst.length - 1)[:8]),
+            axi.arsize.eq(exact_log2(arch.bus.bytes)),
+            axi.arburst.eq(BURST_INCREMENT),
+            bursts.advance.eq(asking),
+            landings.push.valid.eq(asking),
+            landings.push.payload.local.eq(bursts.burst.local),
+            landings.push.payload.space.eq(space),
+            landings.push.payload.last.eq(bursts.burst.last),
+        ]
+
+        # Beats.
+        landing = landings.head.payload
+        beat = axi.rvalid & axi.rready
+        offset = Signal(8)
+        m.d.comb += [axi.rready.eq(1), landings.head.ready.eq(beat & axi.rlast)]
+        with m.If(beat):
+            m.d.sync += offset.eq(Mux(axi.rlast, 0, offset + 1))
+        complete = Signal()
+        m.d.sync += [
+            self.write.en.eq(beat),
+            self.write.space.eq(landing.space),
+            self.write.addr.eq(landing.local + offset),
+            self.write.data.eq(axi.rdata),
+            complete.eq(beat & axi.rlast & landing.last),
+        ]
+        m.d.comb += [self.error.eq(beat & axi.rresp[1])]
+        m.d.comb += [self.events.load_beats.eq(beat), self.events.load_bursts.eq(asking)]
+
+        # Retirement.
+        m.d.comb += [
+            retirement.transfer.eq(starting),
+            retirement.sync.eq(popping & is_empty(command)),
+            retirement.signals.eq(command.signals),
+            retirement.complete.eq(complete),
+            self.retiring.eq(retirement.retiring),
+        ]
+        return m

@@ -1,0 +1,53 @@
+"""A first-in first-out queue: the instruction queues, and the DMA engines' burst and beat queues."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import Module, Mux, Signal
+from amaranth.lib import stream, wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+
+
+class Queue(wiring.Component):
+    """In-order storage of ``depth`` entries of ``shape``, any depth from 1.
+
+    Pushed in cycle t, an entry is at the head from t + 1. Popped in cycle u, it makes place for a
+    push in u + 1 or later. ``head.payload`` carries no meaning while ``head.valid`` is low.
+
+    Members: ``push`` and ``head``, streams of ``shape``; ``level``, entries held.
+    """
+
+    def __init__(self, shape: Any, *, depth: int) -> None:
+        self._shape = shape
+        self._depth = depth
+        super().__init__(
+            {
+                "push": In(stream.Signature(shape)),
+                "head": Out(stream.Signature(shape)),
+                "level": Out(range(depth + 1)),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+
+        # Status. Place and presence follow from registers alone, so that no path runs through.
+        pushing = self.push.valid & self.push.ready
+        popping = self.head.valid & self.head.ready
+        m.d.comb += [self.push.ready.eq(self.level != self._depth), self.head.valid.eq(self.level != 0)]
+        m.d.sync += self.level.eq(self.level + pushing - popping)
+
+        # Storage.
+        m.submodules.entries = entries = Memory(shape=self._shape, depth=self._depth, init=[])
+        write, read = entries.write_port(), entries.read_port(domain="comb")
+        m.d.comb += [write.data.eq(self.push.payload), write.en.eq(pushing), self.head.payload.eq(read.data)]
+
+        # Pointers.
+        for moving, port, name in ((pushing, write, "tail"), (popping, read, "front")):
+            pointer = Signal(range(self._depth), name=name)
+            m.d.comb += port.addr.eq(pointer)
+            with m.If(moving):
+                m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
+        return m

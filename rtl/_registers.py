@@ -1,0 +1,149 @@
+"""The register map: control, status and counters behind an AXI4-Lite port."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+
+from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.lib import data, wiring
+from amaranth.lib.wiring import In, Out
+
+from archsim._counters import COUNTER_ADDRESS, STALL_BASE, Counter
+from archsim._isa import SEMAPHORES
+from rtl._axi import axi4_lite
+
+CONTROL, STATUS, IRQ_ENABLE, PROGRAM_ADDRESS, PROGRAM_LENGTH, VERSION = range(0, 0x18, 4)
+VERSION_VALUE = 0x00010000
+AMOUNT_BITS = 3
+"""Bits of what a counter grows by in one cycle."""
+
+STATUS_BITS = ("done", "busy", "read_error", "write_error", "bank_conflict", "illegal_instruction")
+"""Names of the bits of STATUS, from bit 0."""
+
+FAULTS = data.StructLayout(dict.fromkeys(STATUS_BITS[2:], 1))
+"""What goes wrong in a cycle; STATUS remembers it until the next start."""
+
+EVENTS = data.StructLayout({counter.name.lower(): AMOUNT_BITS for counter in Counter})
+"""What each named counter grows by in a cycle."""
+
+REGISTER_MAP: Mapping[str, int] = MappingProxyType(
+    {
+        "control": CONTROL,
+        "status": STATUS,
+        "irq_enable": IRQ_ENABLE,
+        "program_address": PROGRAM_ADDRESS,
+        "program_length": PROGRAM_LENGTH,
+        "version": VERSION,
+        **{counter.name.lower(): COUNTER_ADDRESS + 8 * counter for counter in Counter},
+        **{f"stall_{index}": COUNTER_ADDRESS + 8 * (STALL_BASE + index) for index in range(SEMAPHORES)},
+    }
+)
+"""Byte address of each register by name; a counter's is that of its low word, the high one follows."""
+
+
+class Registers(wiring.Component):
+    """Holds the control registers, the status and the counters.
+
+    A write to CONTROL with bit 0 while not busy makes ``start`` and ``busy`` high in the next cycle, which
+    is cycle 0, and clears status and counters. ``halt`` ends the run with its cycle. Program address and
+    length keep their values while busy. Events reach their counter two cycles later. Addresses without a
+    register read as zero; writing there has no effect; every response is OKAY.
+
+    Members: ``bus``, AXI4-Lite; ``start``, ``busy``, ``done``, ``irq``; ``program_address``,
+    ``program_length``; ``halt``, ``faults``, ``events``; ``stalls``, one bit a semaphore.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(
+            {
+                "bus": In(axi4_lite()),
+                "start": Out(1),
+                "busy": Out(1),
+                "done": Out(1),
+                "irq": Out(1),
+                "program_address": Out(32),
+                "program_length": Out(32),
+                "halt": In(1),
+                "faults": In(FAULTS),
+                "events": In(EVENTS),
+                "stalls": In(SEMAPHORES),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        starting = Signal()
+        irq_enable = Signal()
+        seen = Signal(FAULTS)
+
+        # Status.
+        m.d.sync += [self.start.eq(starting), seen.eq(seen.as_value() | self.faults.as_value())]
+        with m.If(self.halt):
+            m.d.sync += [self.busy.eq(0), self.done.eq(1)]
+        with m.If(starting):
+            m.d.sync += [self.busy.eq(1), self.done.eq(0), seen.eq(0)]
+        m.d.comb += self.irq.eq(self.done & irq_enable)
+
+        self._accept_writes(m, starting=starting, irq_enable=irq_enable)
+        words: dict[int, Value] = {
+            STATUS: Cat(self.done, self.busy, seen.as_value()),
+            IRQ_ENABLE: irq_enable,
+            PROGRAM_ADDRESS: self.program_address,
+            PROGRAM_LENGTH: self.program_length,
+            VERSION: Const(VERSION_VALUE, 32),
+        }
+        for index, count in enumerate(self._counters(m, clear=starting)):
+            words[COUNTER_ADDRESS + 8 * index] = count[:32]
+            words[COUNTER_ADDRESS + 8 * index + 4] = count[32:]
+        self._answer_reads(m, words)
+        return m
+
+    def _accept_writes(self, m: Module, *, starting: Signal, irq_enable: Signal) -> None:
+        """Takes address and word together, when the last response is out of the way."""
+        bus = self.bus
+        accepting = Signal()
+        m.d.comb += [
+            accepting.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
+            bus.awready.eq(accepting),
+            bus.wready.eq(accepting),
+        ]
+        m.d.sync += bus.bvalid.eq(accepting | (bus.bvalid & ~bus.bready))
+        address, mask = bus.awaddr[:12], Cat(strobe.replicate(8) for strobe in bus.wstrb)
+        with m.If(accepting & (address == CONTROL)):
+            m.d.comb += starting.eq(bus.wdata[0] & bus.wstrb[0] & ~self.busy)
+        with m.If(accepting & (address == IRQ_ENABLE) & bus.wstrb[0]):
+            m.d.sync += irq_enable.eq(bus.wdata[0])
+        for place, register in (
+            (PROGRAM_ADDRESS, self.program_address),
+            (PROGRAM_LENGTH, self.program_length),
+        ):
+            with m.If(accepting & (address == place) & ~self.busy):
+                m.d.sync += register.eq((bus.wdata & mask) | (register & ~mask))
+
+    def _answer_reads(self, m: Module, words: dict[int, Value]) -> None:
+        """Answers in the cycle after the address."""
+        bus = self.bus
+        accepting = Signal()
+        m.d.comb += [accepting.eq(bus.arvalid & (~bus.rvalid | bus.rready)), bus.arready.eq(accepting)]
+        m.d.sync += bus.rvalid.eq(accepting | (bus.rvalid & ~bus.rready))
+        with m.If(accepting):
+            with m.Switch(bus.araddr[2:12]):
+                for address, word in words.items():
+                    with m.Case(address // 4):
+                        m.d.sync += bus.rdata.eq(word)
+                with m.Default():
+                    m.d.sync += bus.rdata.eq(0)
+
+    def _counters(self, m: Module, *, clear: Signal) -> list[Signal]:
+        """The counters in register-map order; a register before each keeps its carry chain alone."""
+        counts = []
+        amounts = [self.events[counter.name.lower()] for counter in Counter]
+        for index, amount in enumerate([*amounts, *(self.stalls[bit] for bit in range(SEMAPHORES))]):
+            held = Signal.like(amount, name=f"amount{index}")
+            count = Signal(64, name=f"count{index}")
+            m.d.sync += [held.eq(amount), count.eq(count + held)]
+            with m.If(clear):
+                m.d.sync += count.eq(0)
+            counts.append(count)
+        return counts

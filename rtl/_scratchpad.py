@@ -1,0 +1,190 @@
+"""On-chip memories that LOAD fills a beat at a time: the banked scratchpad, and plain wide memories."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.lib import wiring
+from amaranth.lib.memory import Memory
+from amaranth.lib.wiring import In, Out
+from amaranth.utils import bits_for, exact_log2
+
+from archsim._architecture import Architecture
+from rtl._store import row_read_port
+
+WORD_READERS = ("x", "w", "source", "residual")
+"""Clients that read a word: ARRAY's streamed and stationary operands, VECTOR's source and residual."""
+
+
+def read_port(data_bits: int) -> wiring.Signature:
+    """Synchronous read, as the reader sees it: ``data`` comes one cycle after ``en``."""
+    return wiring.Signature({"en": Out(1), "addr": Out(32), "data": In(data_bits)})
+
+
+def write_port(data_bits: int) -> wiring.Signature:
+    """Write, as the writer sees it; visible in the next cycle."""
+    return wiring.Signature({"en": Out(1), "addr": Out(32), "data": Out(data_bits)})
+
+
+class WideMemory(wiring.Component):
+    """``depth`` rows of ``row_bytes``, written a beat at a time and read a row at a time.
+
+    Members: ``write``, whose address counts beats; ``read``, whose address counts rows.
+    """
+
+    def __init__(self, *, row_bytes: int, beat_bytes: int, depth: int) -> None:
+        self._row_bytes = row_bytes
+        self._beat_bytes = beat_bytes
+        self._depth = depth
+        super().__init__({"write": In(write_port(8 * beat_bytes)), "read": In(read_port(8 * row_bytes))})
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        lanes = self._row_bytes // self._beat_bytes
+        m.submodules.rows = rows = Memory(shape=8 * self._row_bytes, depth=self._depth, init=[])
+        write = rows.write_port(granularity=8 * self._beat_bytes)
+        read = rows.read_port()
+        m.d.comb += [
+            write.addr.eq(self.write.addr >> exact_log2(lanes)),
+            write.data.eq(self.write.data.replicate(lanes)),
+            write.en.eq(one_lane(self.write.addr, lanes) & self.write.en.replicate(lanes)),
+            read.addr.eq(self.read.addr),
+            read.en.eq(self.read.en),
+            self.read.data.eq(read.data),
+        ]
+        return m
+
+
+def one_lane(address: Value, lanes: int) -> Value:
+    """One bit for each of ``lanes``, set where the low bits of ``address`` name it."""
+    bits = exact_log2(lanes)
+    return Cat(address[:bits] == lane for lane in range(lanes)) if bits else Const(1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class _Reader:
+    """A client of the read ports: the banks and the row that it asks for in this cycle."""
+
+    banks: Value
+    row: Value
+    lane: Value
+    lanes: int
+    data: Value
+
+
+class Scratchpad(wiring.Component):
+    """Words of L bytes in banks with one read and one write port each, behind a full crossbar.
+
+    Words are numbered bank by bank. A bank holds rows of max(B, L) bytes. Two clients on one port of a
+    bank in the same cycle are a program error: ``conflict`` is high in the next cycle and the values are
+    undefined. Words past the last bank read as zero and are not written.
+
+    Members: ``x``, ``w``, ``source``, ``residual``, word reads; ``store``, row reads; ``load``, writes of
+    beats; ``vector``, writes of words; ``conflict``.
+    """
+
+    def __init__(self, arch: Architecture) -> None:
+        self._arch = arch
+        rows_per_bank = arch.scratchpad.words_per_bank * arch.word_bytes // arch.bank_row_bytes
+        self._rows_per_bank = rows_per_bank
+        self._row_bits = exact_log2(rows_per_bank)
+        word = 8 * arch.word_bytes
+        super().__init__(
+            {
+                **{name: In(read_port(word)) for name in WORD_READERS},
+                "store": In(row_read_port(arch)),
+                "load": In(write_port(8 * arch.bus.bytes)),
+                "vector": In(write_port(word)),
+                "conflict": Out(1),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Module:
+        m = Module()
+        readers = self._readers(m)
+        writers = [
+            (self.load, self._banks(m, self.load, lane_bits=self._lane_bits(self._arch.bus.bytes))),
+            (self.vector, self._banks(m, self.vector, lane_bits=self._lane_bits(self._arch.word_bytes))),
+        ]
+        conflicts, rows = [writers[0][1] & writers[1][1] != 0], []
+        for bank in range(self._arch.scratchpad.banks):
+            memory = Memory(shape=8 * self._arch.bank_row_bytes, depth=self._rows_per_bank, init=[])
+            m.submodules[f"bank{bank}"] = memory
+            self._connect_write(m, memory, writers=[(port, banks[bank]) for port, banks in writers])
+            read = memory.read_port()
+            hits = [reader.banks[bank] for reader in readers]
+            asked = [(hit, reader.row) for hit, reader in zip(hits, readers, strict=True)]
+            m.d.comb += [read.en.eq(Cat(hits).any()), read.addr.eq(_merge(asked, bits=self._row_bits))]
+            conflicts.append(_is_many(hits))
+            rows.append(read.data)
+        for reader in readers:
+            self._connect_reader(m, reader, rows=rows)
+        m.d.sync += self.conflict.eq(Cat(conflicts).any())
+        return m
+
+    def _lane_bits(self, unit_bytes: int) -> int:
+        """Address bits that choose among the units of a row."""
+        return exact_log2(self._arch.bank_row_bytes // unit_bytes)
+
+    def _banks(self, m: Module, port: Any, *, lane_bits: int) -> Signal:
+        """One bit for the bank that ``port`` wants, none past the last one."""
+        banks = Signal(self._arch.scratchpad.banks)
+        wanted = port.addr >> (lane_bits + self._row_bits)
+        m.d.comb += banks.eq(Mux(port.en & (wanted < len(banks)), 1 << wanted[: bits_for(len(banks) - 1)], 0))
+        return banks
+
+    def _readers(self, m: Module) -> list[_Reader]:
+        units = dict.fromkeys(WORD_READERS, self._arch.word_bytes) | {"store": self._arch.bank_row_bytes}
+        readers = []
+        for name, unit in units.items():
+            port, bits = getattr(self, name), self._lane_bits(unit)
+            banks = self._banks(m, port, lane_bits=bits)
+            readers.append(_Reader(banks, port.addr >> bits, port.addr[:bits], 1 << bits, port.data))
+        return readers
+
+    def _connect_reader(self, m: Module, reader: _Reader, *, rows: list[Value]) -> None:
+        """Chooses bank and lane in the cycle after the request."""
+        asked = Signal(len(rows))
+        m.d.sync += asked.eq(reader.banks)
+        row = Signal(8 * self._arch.bank_row_bytes)
+        m.d.comb += row.eq(_merge(zip(asked, rows, strict=True), bits=len(row)))
+        if reader.lanes == 1:
+            m.d.comb += reader.data.eq(row)
+        else:
+            lane = Signal(exact_log2(reader.lanes))
+            m.d.sync += lane.eq(reader.lane)
+            m.d.comb += reader.data.eq(row.word_select(lane, len(row) // reader.lanes))
+
+    def _connect_write(self, m: Module, memory: Memory, *, writers: list[tuple[Any, Value]]) -> None:
+        """Merges the writers of a bank; the grain of a write is the narrower of word and beat."""
+        grain = min(self._arch.bus.bytes, self._arch.word_bytes)
+        write = memory.write_port(granularity=8 * grain)
+        rows, enables, values = [], [], []
+        for port, hit in writers:
+            unit = len(port.data) // 8
+            lane_bits = self._lane_bits(unit)
+            lanes = one_lane(port.addr, 1 << lane_bits)
+            rows.append((hit, port.addr >> lane_bits))
+            enables.append((hit, Cat(lane.replicate(unit // grain) for lane in lanes)))
+            values.append((hit, port.data.replicate(1 << lane_bits)))
+        m.d.comb += [
+            write.addr.eq(_merge(rows, bits=self._row_bits)),
+            write.en.eq(_merge(enables, bits=len(write.en))),
+            write.data.eq(_merge(values, bits=len(write.data))),
+        ]
+
+
+def _merge(choices: Iterable[tuple[Value, Value]], *, bits: int) -> Value:
+    """The value of the one choice that is set."""
+    merged: Value = Const(0, bits)
+    for chosen, value in choices:
+        merged = merged | (value[:bits] & chosen.replicate(bits))
+    return merged
+
+
+def _is_many(hits: list[Value]) -> Value:
+    """Whether more than one of ``hits`` is set."""
+    return Cat(first & Cat(hits[index + 1 :]).any() for index, first in enumerate(hits[:-1])).any()

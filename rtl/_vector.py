@@ -1,0 +1,329 @@
+"""The VECTOR engine: slots, reads, lanes, row records, writes and function tables."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.lib import data, stream, wiring
+from amaranth.lib.memory import Memory, MemoryData
+from amaranth.lib.wiring import In, Out
+
+from archsim._architecture import Architecture
+from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Opcode, Pre, Residual, Source
+from archsim._timing import vector_latency
+from rtl import _lane
+from rtl._command import VECTOR_EVENTS, command_layout
+from rtl._lane import LANE_MODULE, RES_SHIFT_LIMIT, TABLE_ENTRIES, Lane, lane_text
+from rtl._pipe import delayed, delayed_word, placed, read_port, saturated, write_port
+from rtl._rowunit import Records, unit_latency
+
+_BITS = 16
+WRITE_STAGE = _lane.RESULT + 1
+"""Cycles from a slot's issue to its word being written."""
+
+_PLACE_STAGE = _lane.KEEP - 1
+
+
+def extra_verilog(arch: Architecture) -> str:
+    """Verilog of the modules that ``VectorEngine`` instantiates by name."""
+    return lane_text(arch.vector.tables)
+
+
+class Slots(wiring.Component):
+    """The nest ``for row: for chunk`` of a pass, one slot a ``step``.
+
+    Members
+    -------
+    start, step:
+        Begin at slot (0, 0), which takes origins, rows and chunks; go on to the next slot.
+    row, chunk, first, last_chunk, last:
+        The slot; it is the first or the last one of its row; it is the last one of the pass.
+    left:
+        Elements of the row from this chunk on; zero or negative if there are none.
+    addresses:
+        origin + chunk * stride + row, for each of the ``count`` walks.
+    """
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        words = data.ArrayLayout(32, count)
+        slot = {"row": Out(_BITS), "chunk": Out(_BITS), "left": Out(signed(33)), "addresses": Out(words)}
+        flags = {"first": Out(1), "last_chunk": Out(1), "last": Out(1), "start": In(1), "step": In(1)}
+        sizes = {"rows": In(_BITS), "chunks": In(_BITS), "length": In(_BITS), "group": In(_BITS)}
+        super().__init__({**slot, **flags, **sizes, "origins": In(words), "strides": In(words)})
+
+    def elaborate(self, platform: object) -> Any:
+        """Counters and running sums; no multiplier."""
+        m = Module()
+        row_last, chunk_last = Signal(_BITS), Signal(_BITS)
+        m.d.comb += [
+            self.first.eq(self.chunk == 0),
+            self.last_chunk.eq(self.chunk == chunk_last),
+            self.last.eq(self.last_chunk & (self.row == row_last)),
+        ]
+        with m.If(self.start):
+            m.d.sync += [row_last.eq(self.rows - 1), chunk_last.eq(self.chunks - 1)]
+            m.d.sync += [self.row.eq(0), self.chunk.eq(0), self.left.eq(self.length)]
+        with m.Elif(self.step & self.last_chunk):
+            m.d.sync += [self.row.eq(self.row + 1), self.chunk.eq(0), self.left.eq(self.length)]
+        with m.Elif(self.step):
+            m.d.sync += [self.chunk.eq(self.chunk + 1), self.left.eq(self.left - self.group)]
+        for index in range(self.count):
+            self._walk(m, self.addresses[index], self.origins[index], self.strides[index])
+        return m
+
+    def _walk(self, m: Any, address: Any, origin: Any, stride: Any) -> None:
+        row = Signal(32)
+        with m.If(self.start):
+            m.d.sync += [address.eq(origin), row.eq(origin)]
+        with m.Elif(self.step & self.last_chunk):
+            m.d.sync += [address.eq(row + 1), row.eq(row + 1)]
+        with m.Elif(self.step):
+            m.d.sync += address.eq(address + stride)
+
+
+class VectorEngine(wiring.Component):
+    """VECTOR, TABLE and SYNC_VECTOR at the cycles and bits of ``docs/machine.md``.
+
+    With ``inline`` the lanes are part of the module, for Amaranth's simulator; otherwise they are
+    instances of the module in ``extra_verilog(arch)``.
+
+    Members
+    -------
+    head:
+        Stream of commands; a command is taken at its cycle s.
+    signal, retire:
+        Mask of the command's signals, and a pulse, at its cycle r.
+    release:
+        Mask of the command's releases at its cycle e.
+    source_read, residual_read, param_read, acc_read:
+        Read ports of the scratchpad, twice, of the parameters, and of the accumulators.
+    write:
+        Write port of the scratchpad, used ``WRITE_STAGE`` cycles after a slot's issue.
+    events:
+        What the counters add in this cycle.
+    """
+
+    def __init__(self, arch: Architecture, *, inline: bool = False) -> None:
+        self.arch = arch
+        self.lanes = arch.array.cols
+        self._module = None if inline else LANE_MODULE
+        buffer_word = data.ArrayLayout(signed(16), self.lanes)
+        self.buffer = MemoryData(shape=buffer_word, depth=arch.vector.buffer_words, init=[])
+        self.records = Records(lanes=self.lanes, rows=arch.vector.rows)
+        word = 8 * arch.word_bytes
+        super().__init__(
+            {
+                "head": In(stream.Signature(command_layout(Engine.VECTOR))),
+                "signal": Out(SEMAPHORES),
+                "release": Out(SEMAPHORES),
+                "retire": Out(1),
+                "source_read": Out(read_port(32, word)),
+                "residual_read": Out(read_port(32, word)),
+                "param_read": Out(read_port(32, 64 * arch.word_bytes)),
+                "acc_read": Out(read_port(16, 32 * self.lanes)),
+                "write": Out(write_port(32, word)),
+                "events": Out(VECTOR_EVENTS),
+            }
+        )
+
+    def elaborate(self, platform: object) -> Any:
+        """The command and its slots; the reads; the lanes and records; the writes."""
+        m = Module()
+        command = Signal(command_layout(Engine.VECTOR))
+        is_table, pop, slot = Signal(), Signal(), Signal()
+        m.submodules.front, m.submodules.back = front, back = Slots(2), Slots(1)
+        m.submodules.records = records = self.records
+        m.d.comb += [
+            is_table.eq(command.opcode == Opcode.TABLE),
+            pop.eq(self.head.valid & self.head.ready),
+        ]
+        with m.If(pop):
+            m.d.sync += command.eq(self.head.payload)
+        self._schedule(m, pop, slot, front.last, command)
+        self._nests(m, pop, (front, back), command)
+        passes = slot & ~is_table
+        m.d.comb += [front.step.eq(slot), back.step.eq(delayed(m, passes, _PLACE_STAGE))]
+        self._reads(m, slot, passes, front, command)
+        lanes = [
+            placed(m, f"lane_{c}", lambda: Lane(self.arch.vector.tables), self._module)
+            for c in range(self.lanes)
+        ]
+        self._elements(m, lanes, self._buffer(m, passes, front, back, lanes, command), command)
+        self._rows(m, lanes, front, records, command)
+        self._tables(m, lanes, slot & is_table, front, command)
+        self._places(m, lanes, back, records, command)
+        self._scratchpad(m, lanes, back, command)
+        self._count(m, slot, passes, command)
+        return m
+
+    def _schedule(self, m: Any, pop: Any, slot: Any, last: Any, command: Any) -> None:
+        """Issue slots, then wait out the latency; tokens and the ready bit."""
+        latency = vector_latency(self.lanes)
+        assert _lane.RESULT + unit_latency(self.lanes) <= latency
+        draining, left = Signal(), Signal(range(latency))
+        sync, end = pop & self.head.payload.is_sync, slot & last
+        with m.If(sync | end):
+            m.d.sync += [slot.eq(0), draining.eq(1), left.eq(latency - 1)]
+        with m.Elif(pop):
+            m.d.sync += slot.eq(1)
+        with m.Elif(draining):
+            m.d.sync += [left.eq(left - 1), draining.eq(left != 0)]
+        m.d.comb += [
+            self.head.ready.eq(~slot & ~draining),
+            self.retire.eq(draining & (left == 0)),
+            self.signal.eq(Mux(self.retire, command.signals, 0)),
+            self.release.eq(Mux(sync, self.head.payload.releases, Mux(end, command.releases, 0))),
+            self.events.vector_busy.eq((slot | draining) & ~command.is_sync),
+        ]
+
+    def _nests(self, m: Any, pop: Any, nests: tuple[Slots, Slots], command: Any) -> None:
+        """The slots as they are issued, and as they reach the records and the destination."""
+        front, back = nests
+        first = self.head.payload
+        is_table = first.opcode == Opcode.TABLE
+        m.d.comb += [
+            front.start.eq(pop),
+            front.rows.eq(Mux(is_table, TABLE_ENTRIES, first.rows)),
+            front.chunks.eq(Mux(is_table, 1, first.chunks)),
+            front.origins.eq(Cat(first.op0, first.op2)),
+            front.strides.eq(Cat(command.src_stride, command.res_stride)),
+            back.start.eq(delayed(m, pop, 1)),
+            back.rows.eq(command.rows),
+            back.chunks.eq(command.chunks),
+            back.length.eq(command.length),
+            back.group.eq(command.group),
+            back.origins.eq(command.op1),
+            back.strides.eq(command.dst_stride),
+        ]
+
+    def _reads(self, m: Any, slot: Any, passes: Any, front: Slots, command: Any) -> None:
+        source = front.addresses[0]
+        is_scratchpad = command.source == Source.SCRATCHPAD
+        m.d.comb += [
+            self.acc_read.en.eq(passes & (command.source == Source.ACCUMULATOR)),
+            self.acc_read.addr.eq(source),
+            self.source_read.en.eq(slot & (~passes | is_scratchpad)),
+            self.source_read.addr.eq(source),
+            self.residual_read.en.eq(passes & (command.residual != Residual.NONE)),
+            self.residual_read.addr.eq(front.addresses[1]),
+            self.param_read.en.eq(passes & command.affine),
+            self.param_read.addr.eq(command.op3 + front.chunk),
+        ]
+
+    def _buffer(self, m: Any, passes: Any, front: Slots, back: Slots, lanes: list[Any], command: Any) -> Any:
+        """The vector buffer; its word of the slot issued one cycle ago."""
+        m.submodules.buffer = buffer = Memory(self.buffer)
+        read, write = buffer.read_port(), buffer.write_port()
+        wait = WRITE_STAGE - _PLACE_STAGE
+        m.d.comb += [
+            read.en.eq(passes & (command.source == Source.BUFFER)),
+            read.addr.eq(front.addresses[0]),
+            write.en.eq(delayed(m, back.step, wait) & (command.destination == Destination.BUFFER)),
+            write.addr.eq(delayed(m, back.addresses[0][: len(write.addr)], wait)),
+            write.data.eq(delayed_word(m, Cat(lane.result for lane in lanes), 1)),
+        ]
+        return read.data
+
+    def _elements(self, m: Any, lanes: list[Any], buffered: Any, command: Any) -> None:
+        """The lanes' setup, elements, parameters and residuals."""
+        setup = Signal(_lane.SETUP, reset_less=True)
+        names = ("source", "pre", "residual", "lookup", "slot", "count", "res_multiplier")
+        limited = Mux(command.res_shift > RES_SHIFT_LIMIT, RES_SHIFT_LIMIT, command.res_shift)
+        m.d.sync += [getattr(setup, name).eq(getattr(command, name)) for name in names]
+        m.d.sync += [
+            setup.shift.eq(Mux(command.affine, command.shift, 0)),
+            setup.res_shift.eq(limited),
+            setup.res_half.eq((C(1) << limited[:5]) >> 1),
+        ]
+        words = data.View(data.ArrayLayout(64, self.arch.word_bytes), self.param_read.data)
+        gains = Cat(words[c][:16] for c in range(self.lanes))
+        biases = Cat(words[c][16:] for c in range(self.lanes))
+        gains = delayed_word(m, gains, _lane.GAIN - 1 - _lane.READ)
+        biases = delayed_word(m, biases, _lane.BIAS - 1 - _lane.READ)
+        seconds = delayed_word(m, self.residual_read.data[: 8 * self.lanes], _lane.SECOND - _lane.READ)
+        for c, lane in enumerate(lanes):
+            gain = Mux(command.affine, gains.word_select(c, 16).as_signed(), 1)
+            bias = Mux(command.affine, biases.word_select(c, 48).as_signed(), 0)
+            m.d.comb += [
+                lane.setup.eq(setup),
+                lane.int32.eq(self.acc_read.data.word_select(c, 32)),
+                lane.int8.eq(self.source_read.data.word_select(c, 8)),
+                lane.int16.eq(buffered[c]),
+                lane.gain.eq(delayed_word(m, gain, 1)),
+                lane.bias.eq(delayed_word(m, bias, 1)),
+                lane.second.eq(seconds.word_select(c, 8)),
+            ]
+
+    def _rows(self, m: Any, lanes: list[Any], front: Slots, records: Records, command: Any) -> None:
+        """The row's record, to each of the lanes' stages that uses a part of it."""
+        m.d.comb += records.row.eq(front.row)
+        is_plain = command.pre == Pre.NONE
+        mantissa = delayed_word(m, Mux(is_plain, 1, records.scale.mantissa), _lane.MANTISSA - _lane.READ)
+        exponent = delayed_word(m, Mux(is_plain, 0, records.scale.exponent), _lane.ROUND - 1 - _lane.READ)
+        half = delayed_word(m, ((C(1) << exponent) >> 1)[:47], 1)
+        coarse = delayed_word(m, exponent, _lane.COARSE_SHIFT - _lane.ROUND + 1)
+        fine = delayed_word(m, coarse, _lane.FINE_SHIFT - _lane.COARSE_SHIFT)
+        offset = delayed_word(m, records.offset, _lane.OFFSET - _lane.READ)
+        maximum = delayed_word(m, offset, _lane.MAXIMUM - _lane.OFFSET)
+        for lane in lanes:
+            m.d.comb += [
+                lane.mantissa.eq(mantissa),
+                lane.round.eq(half),
+                lane.coarse.eq(coarse[3:]),
+                lane.fine.eq(fine[:3]),
+                lane.offset.eq(offset),
+                lane.maximum.eq(maximum),
+            ]
+
+    def _tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
+        """TABLE: every lane has its own copy, written two cycles after the slot."""
+        enable = delayed(m, slot, 2)
+        place = delayed_word(m, Cat(front.row[:8], command.slot), 2)
+        entry = delayed_word(m, self.source_read.data[:16], 1)
+        for lane in lanes:
+            m.d.comb += [lane.load_en.eq(enable), lane.load_addr.eq(place), lane.load_data.eq(entry)]
+
+    def _places(self, m: Any, lanes: list[Any], back: Slots, records: Records, command: Any) -> None:
+        """Which elements count, and what the records take from the results."""
+        keep = delayed_word(m, Cat((c < command.group) & (c < back.left) for c in range(self.lanes)), 1)
+        place = Signal(records.place_layout)
+        m.d.sync += [
+            place.valid.eq(back.step),
+            place.first.eq(back.first),
+            place.last.eq(back.last_chunk),
+            place.row.eq(back.row),
+        ]
+        m.d.comb += [lane.keep.eq(keep[c]) for c, lane in enumerate(lanes)]
+        m.d.comb += [records.elements[c].eq(lane.result) for c, lane in enumerate(lanes)]
+        m.d.comb += [
+            records.place.eq(place),
+            records.keep.eq(delayed_word(m, keep, _lane.RESULT - _lane.KEEP)),
+            records.reduce.eq(command.reduce),
+            records.fresh.eq(command.reduce_first),
+            records.count.eq(command.count),
+        ]
+
+    def _scratchpad(self, m: Any, lanes: list[Any], back: Slots, command: Any) -> None:
+        wait = WRITE_STAGE - _PLACE_STAGE
+        bytes_ = Cat(saturated(lane.result, 8) for lane in lanes)
+        m.d.comb += [
+            self.write.en.eq(delayed(m, back.step, wait) & (command.destination == Destination.SCRATCHPAD)),
+            self.write.addr.eq(delayed_word(m, back.addresses[0], wait)),
+            self.write.data.eq(delayed_word(m, bytes_, 1)),
+        ]
+
+    def _count(self, m: Any, slot: Any, passes: Any, command: Any) -> None:
+        """All counts of a slot at its issue."""
+        events = self.events
+        m.d.comb += [
+            events.vector_slots.eq(passes),
+            events.accumulator_reads.eq(self.acc_read.en),
+            events.scratchpad_reads.eq(self.source_read.en + self.residual_read.en),
+            events.scratchpad_writes.eq(passes & (command.destination == Destination.SCRATCHPAD)),
+            events.parameter_reads.eq(self.param_read.en),
+            events.buffer_reads.eq(passes & (command.source == Source.BUFFER)),
+            events.buffer_writes.eq(passes & (command.destination == Destination.BUFFER)),
+            events.table_reads.eq(passes & (command.lookup != Lookup.NONE)),
+        ]

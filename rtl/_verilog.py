@@ -1,0 +1,46 @@
+"""Finishes Verilog text that Yosys wrote: memories that start blank, and a lint header."""
+
+from __future__ import annotations
+
+import re
+
+LINT_HEADER = """\
+// Yosys writes operands, constants and shift amounts as narrow as their values; Verilog extends them.
+// It gives registers an initial value besides their reset, and keeps names that only a reader uses.
+// verilator lint_off WIDTHEXPAND
+// verilator lint_off WIDTHTRUNC
+// verilator lint_off PROCASSINIT
+// verilator lint_off UNUSEDSIGNAL
+// verilator lint_off DECLFILENAME
+"""
+
+_BLANK_MEMORY = re.compile(
+    r"  initial begin\n"
+    r"    (?P<name>\S+ ?)\[0\] = (?P<zero>\d+'h0+);\n"
+    r"(?:    (?P=name)\[\d+\] = (?P=zero);\n)*"
+    r"  end\n"
+)
+
+
+def finish(text: str) -> str:
+    """``text`` under the header, its zero-filled memories as loops.
+
+    Before -> after::
+
+        initial begin                initial begin : rows_blank
+          rows[0] = 8'h00;             integer blank;
+          rows[1] = 8'h00;   ->        for (blank = 0; blank < 2; blank = blank + 1) rows[blank] = 8'h00;
+        end                          end
+    """
+    return LINT_HEADER + _BLANK_MEMORY.sub(_as_loop, text)
+
+
+def _as_loop(block: re.Match[str]) -> str:
+    name, zero, depth = block["name"], block["zero"], block[0].count(";")
+    label = f"{name.strip()}_blank" + (" " if name.endswith(" ") else "")
+    return (
+        f"  initial begin : {label}\n"
+        "    integer blank;\n"
+        f"    for (blank = 0; blank < {depth}; blank = blank + 1) {name}[blank] = {zero};\n"
+        "  end\n"
+    )
