@@ -10,7 +10,7 @@ must arrive before the array starts, and the last one must be drained and stored
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from math import prod
 
@@ -19,12 +19,11 @@ from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
 from archsim._counters import Counter
+from archsim._isa import TABLE_ENTRIES
 from archsim._plan import ProductPlan, RowPlan
 from archsim._tiling import Ints, Tilings
 from archsim._timing import STORE_LEAD, array_latency, vector_latency
 from workloads import Elementwise, Normalise, Requantise, Softmax
-
-TABLE_ENTRIES = 256
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,9 +77,8 @@ class _Costs:
         """Bus beats of a run of ``words`` scratchpad words."""
         return -(-words * self.arch.word_bytes // self.arch.bus.bytes)
 
-    def summed(self, split: _Split, of: object) -> Ints:
+    def summed(self, split: _Split, of: Callable[[Ints], Ints]) -> Ints:
         """Sum of ``of(units)`` over the tiles of ``split``."""
-        assert callable(of)
         ragged = np.where(split.rest > 0, of(np.maximum(split.rest, 1)), 0)
         return np.asarray(split.full * of(split.tile) + ragged)
 

@@ -23,15 +23,12 @@ from archsim._estimate_value import Estimate, Row
 from archsim._isa import INSTRUCTION_BYTES
 from archsim._plan import Plan, Planned, ProductPlan, plan, shape_of
 from archsim._tiling import Tiling, Tilings, check
-from workloads import Cascade, Product, Requantise, Rowwise, Softmax
+from workloads import Access, Cascade, Index, Product, Requantise, Rowwise, Softmax, einsum_macs
 
 
 def kernel_macs(plan: Plan, cascade: Cascade) -> int:
-    """Multiply-accumulates of the kernel's product: all its ranks' sizes multiplied."""
-    kernel = plan.kernel
-    if not isinstance(kernel, Product):
-        return 0
-    return prod(cascade.ranks[r] for r in (*kernel.batch, *kernel.rows, *kernel.cols, *kernel.inner))
+    """Multiply-accumulates of the kernel: those of its Einsums, by the rule of ``workloads.macs``."""
+    return sum(einsum_macs(cascade.einsums[position], cascade.ranks) for position in plan.kernel.einsums)
 
 
 def bound(cascade: Cascade, arch: Architecture, table: EnergyTable) -> Estimate:
@@ -210,9 +207,34 @@ def _table_of(item: Plan) -> str | None:
 
 def _compulsory(cascade: Cascade) -> tuple[dict[str, int], dict[str, int]]:
     """Bytes of the tensors read and not made, and of those made and not read."""
-    produced = {e.output.tensor: e.output for e in cascade.einsums}
-    used = {a.tensor: a for e in cascade.einsums for a in e.inputs}
-    sizes = {name: prod(shape_of(access, cascade)) for name, access in (used | produced).items()}
-    read = {name: sizes[name] for name in used if name not in produced}
-    written = {name: sizes[name] for name in produced if name not in used}
-    return read, written
+    read: dict[str, int] = {}
+    written: dict[str, int] = {}
+    for einsum in cascade.einsums:
+        for access in einsum.inputs:
+            read[access.tensor] = max(read.get(access.tensor, 0), _touched(access, cascade))
+        written[einsum.output.tensor] = _touched(einsum.output, cascade)
+    return (
+        {name: size for name, size in read.items() if name not in written},
+        {name: size for name, size in written.items() if name not in read},
+    )
+
+
+def _touched(access: Access, cascade: Cascade) -> int:
+    """Elements that ``access`` touches at least: a stride skips some, a diagonal most."""
+    shape = shape_of(access, cascade)
+    counts = [min(n, _values(i, cascade.ranks)) for n, i in zip(shape, access.indices, strict=True)]
+    shared = sum(len(index.ranks) for index in access.indices) > len(access.ranks)
+    return max(counts) if shared else prod(counts)
+
+
+def _values(index: Index, ranks: Mapping[str, int]) -> int:
+    """Values that ``index`` takes: all of them where each rank fills the steps of the next, else fewer."""
+    step, count = 1, 1
+    for factor, size in sorted((abs(factor), ranks[rank]) for rank, factor in index.terms):
+        if count == 1:
+            step, count = factor, size
+        elif factor % step == 0 and factor // step <= count:
+            count += factor // step * (size - 1)
+        else:
+            count = max(count, size)
+    return count

@@ -9,9 +9,9 @@ from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
 from archsim._errors import ArchsimError
+from archsim._isa import TABLE_ENTRIES
 from archsim._lower import Lowered
-from archsim._lower_table import table_name
-from archsim._plan import Plan, ProductPlan
+from archsim._plan import Plan, ProductPlan, table_name
 from archsim._program import Region
 from workloads import EXP2, Quantised, QuantisedKernel, exp2_table
 
@@ -107,9 +107,9 @@ def _columns(plan: Plan) -> int:
 
 
 def _table(name: str, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
-    """256 words with an int16 entry in their first two bytes."""
+    """``TABLE_ENTRIES`` words with an int16 entry in their first two bytes."""
     entries = exp2_table() if name == EXP2 else numbers.table
     assert entries is not None
-    words = np.zeros((256, arch.word_bytes // 2), "<i2")
+    words = np.zeros((TABLE_ENTRIES, arch.word_bytes // 2), "<i2")
     words[:, 0] = entries
     return words.view(np.int8)

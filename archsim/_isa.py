@@ -11,6 +11,8 @@ from enum import IntEnum
 
 INSTRUCTION_BITS = 512
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
+TABLE_ENTRIES = 256
+"""Entries of a function table, one in each scratchpad word of its image."""
 SEMAPHORES = 16
 REGISTERS = 16
 LOOP_DEPTH = 8

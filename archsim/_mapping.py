@@ -133,7 +133,9 @@ def _product_tiling(plan: ProductPlan, loops: list[Temporal]) -> Tiling:
     outer = loops[len(plan.batch) : len(plan.batch) + 3]
     if len(outer) < 3:
         raise ArchsimError(f"mapping of {kernel.name} must have loops over rows, columns and inner ranks")
-    cols_outer = outer[0].ranks == kernel.cols and outer[1].ranks == kernel.rows
+    # A dot product has neither ranks of rows nor of columns, and one order.
+    ordered = kernel.rows != kernel.cols
+    cols_outer = ordered and (outer[0].ranks, outer[1].ranks) == (kernel.cols, kernel.rows)
     rows, cols = (outer[1], outer[0]) if cols_outer else (outer[0], outer[1])
     return Tiling(
         rows=rows.tile,

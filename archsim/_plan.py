@@ -8,7 +8,18 @@ from math import prod
 from archsim._architecture import Architecture
 from archsim._errors import ArchsimError
 from archsim._storage import Storage
-from workloads import Access, Cascade, Elementwise, Kernel, Normalise, Product, Rowwise, Softmax
+from workloads import (
+    EXP2,
+    Access,
+    Cascade,
+    Elementwise,
+    Kernel,
+    Normalise,
+    Product,
+    Requantise,
+    Rowwise,
+    Softmax,
+)
 from workloads import kernels as kernels_of
 
 
@@ -138,6 +149,17 @@ def shape_of(access: Access, cascade: Cascade) -> tuple[int, ...]:
         1 + index.offset + sum(max(0, factor) * (cascade.ranks[rank] - 1) for rank, factor in index.terms)
         for index in access.indices
     )
+
+
+def table_name(plan: Plan) -> str | None:
+    """Name of the table that a kernel looks up: exp2 for softmax, its own for a function."""
+    kernel = plan.kernel
+    epilogue = kernel.epilogue if isinstance(kernel, Product | Rowwise) else None
+    if isinstance(epilogue, Softmax):
+        return EXP2
+    if isinstance(epilogue, Requantise) and epilogue.function:
+        return f"{epilogue.function}:{kernel.name}"
+    return None
 
 
 class _Planner:

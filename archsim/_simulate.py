@@ -12,8 +12,9 @@ sequencer's present ``now``. All that happens later is a function of that state 
 - Every push to come is later than ``now``, and so is every pop not yet known: a blocked head waits,
   at the end of a chain, for a token of an instruction not yet pushed. Later times are maxima over
   sums of earlier ones in which each earlier time competes with one later than ``now``; a time
-  before ``now`` can therefore be replaced by ``now``. The one exception, the cycle since which a
-  blocked head has been waiting (its stall counters need it), is kept as it is.
+  before ``now`` can therefore be replaced by ``now``. There are two exceptions. The last beat keeps
+  the bus for an interval, so that what counts is its end; and the cycle since which a blocked head
+  has been waiting (its stall counters need it) is kept as it is.
 - Addresses enter time only where they cut bursts, modulo 4096, and ring registers only in whether
   they wrap. The loop compares the registers that do so in its body, the first modulo 4096 and the
   second exactly; all others it ignores.

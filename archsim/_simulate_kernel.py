@@ -318,7 +318,8 @@ def _capture(out: Integers, now: int, code: Code, compared: Integers, state: Sta
             at += 1
     for engine in range(2):
         out[at] = max(t[T_RETIRED + engine] - now, 0)
-        out[at + 1] = max(t[T_BEAT + engine] - now, 0)
+        # The first beat from which the bus is free, which counts while it lies ahead of ``now``.
+        out[at + 1] = max(t[T_BEAT + engine] + m[M_INTERVAL + engine] - now, 0)
         at += 2
         for place in range(flying):
             slot = T_RINGS + engine * flying + (n[N_TRANSFERS + engine] + place) % flying

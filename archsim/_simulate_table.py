@@ -13,6 +13,7 @@ from archsim._isa import (
     OPERANDS,
     REGISTERS,
     SEMAPHORES,
+    TABLE_ENTRIES,
     Destination,
     Engine,
     Lookup,
@@ -83,7 +84,7 @@ def issue_cycles(instruction: Instruction) -> int:
         case Opcode.VECTOR:
             return field("rows") * field("chunks")
         case Opcode.TABLE:
-            return 256
+            return TABLE_ENTRIES
         case _:
             return 0
 
@@ -180,7 +181,7 @@ def _actions(arch: Architecture, instruction: Instruction) -> list[int]:
             _count_vector(row, instruction)
             row[Counter.VECTOR_BUSY] = issue_cycles(instruction) + _latency(arch, Engine.VECTOR)
         case Opcode.TABLE:
-            row[Counter.SCRATCHPAD_READS] = 256
+            row[Counter.SCRATCHPAD_READS] = TABLE_ENTRIES
             row[Counter.VECTOR_BUSY] = issue_cycles(instruction) + _latency(arch, Engine.VECTOR)
         case _:
             pass

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
 from archsim._errors import ArchsimError
-from archsim._plan import Capacity, Plan, ProductPlan
+from archsim._isa import TABLE_ENTRIES
+from archsim._plan import Capacity, Plan, ProductPlan, table_name
 from workloads import Elementwise, Normalise, Requantise, Softmax
 
 Ints = NDArray[np.int64]
@@ -144,6 +145,9 @@ def _rules(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator
     beat = f"must be a multiple of {granule} (a bus beat)"
     ragged = (tiling.rows < plan.rows) & (tiling.rows % granule != 0)
     yield ragged, f"row tile {beat}", tiling.rows
+    table, words = table_name(plan), arch.scratchpad.words
+    lacking = table is not None and words < TABLE_ENTRIES
+    yield lacking, f"scratchpad must have {TABLE_ENTRIES} words to load the table of {table}", words
     yield from _field_rules(plan, tiling, arch)
     if not isinstance(plan, ProductPlan):
         return

@@ -226,8 +226,8 @@ def _tile(lowered: Lowered, tensor: str, index: tuple[int, ...]) -> str:
     col = _joined(storage.col, storage.shape, index)
     block = _joined(storage.outer, storage.shape, index)
     width = tiling.col_chunks if isinstance(plan, ProductPlan) else plan.chunks
-    panel = (block if isinstance(plan, ProductPlan) and plan.col_blocks > 1 else 0) * storage.panels
-    chunk = panel + col // storage.group
+    blocks = plan.col_blocks if isinstance(plan, ProductPlan) else 1
+    chunk = block % blocks * storage.panels + col // storage.group
     return f"block {block}, row tile {row // tiling.rows}, column tile {chunk // width}"
 
 

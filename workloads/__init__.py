@@ -1,6 +1,6 @@
 """Workloads: cascades of extended Einsums, the models they come from, and their oracles."""
 
-from workloads._analyze import inputs, macs, outputs, tensor_shapes, verify
+from workloads._analyze import einsum_macs, inputs, macs, outputs, tensor_shapes, verify
 from workloads._cascade_file import load_cascade, read_cascade
 from workloads._einsum import Access, Cascade, Einsum, Index
 from workloads._errors import WorkloadError
@@ -29,6 +29,7 @@ from workloads._quantise import (
     quantise_cascade,
     quantise_tensor,
 )
+from workloads._split import split_functions
 from workloads._weights import Checkpoint, bind_block, embed, load_weights
 from workloads._zoo import ZOO, load_model, minilm_directory
 
@@ -58,6 +59,7 @@ __all__ = [
     "Softmax",
     "WorkloadError",
     "bind_block",
+    "einsum_macs",
     "embed",
     "evaluate",
     "evaluate_quantised",
@@ -75,6 +77,7 @@ __all__ = [
     "quantise_tensor",
     "ranks_of",
     "read_cascade",
+    "split_functions",
     "tensor_shapes",
     "verify",
 ]

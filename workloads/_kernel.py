@@ -7,7 +7,7 @@ left is elementwise, one kernel an Einsum. Only structure is matched, never a na
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from workloads._einsum import Access, Cascade, Einsum
@@ -23,7 +23,7 @@ class Requantise:
     residual: Access | None = None
     function: str | None = None
     argument: str | None = None
-    """The tensor that ``function`` is applied to."""
+    """The tensor that ``function`` is applied to; None where the product's own Einsum applies it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,7 +186,11 @@ class _Matcher:
         mine, other, out = set(ranks_of(left)), set(ranks_of(right)), ranks_of(einsum.output)
         cols = tuple(rank for rank in out if rank in other and rank not in mine)
         chain = _Chain(einsum.output, [position])
-        access, epilogue = self._epilogue(chain, cols)
+        access, epilogue = (
+            (einsum.output, Requantise(function=einsum.unary))
+            if einsum.unary
+            else self._epilogue(chain, cols)
+        )
         return Product(
             streamed=left,
             stationary=right,
@@ -302,75 +306,122 @@ class _Matcher:
         return self._one(tensor, wanted)
 
     def _pair(self, operator: str, tensor: str, statistic: int, *, unary: str | None = None) -> int | None:
-        """The only reader of ``statistic``'s result, if it applies ``operator`` to ``tensor`` and that."""
-        name = self._made(statistic)
+        """The only reader of ``statistic``'s result, if it applies ``operator`` to ``tensor`` and that.
+
+        Both are read as ``statistic`` reads the one and makes the other, under whatever rank names;
+        ranks of one point do not count.
+        """
+        units = {rank: 0 for rank, size in self.cascade.ranks.items() if size == 1}
+        made = self.cascade.einsums[statistic]
+        name, source, reduced = made.output.tensor, made.inputs[0].bind(units), made.output.bind(units)
 
         def wanted(e: Einsum) -> bool:
-            return (e.map, e.unary, tuple(a.tensor for a in e.inputs)) == (operator, unary, (tensor, name))
+            found = (e.map, e.unary, e.reduce, tuple(a.tensor for a in e.inputs))
+            if found != (operator, unary, None, (tensor, name)):
+                return False
+            value, factor = (access.bind(units) for access in e.inputs)
+            names = dict(zip(source.ranks, value.ranks, strict=False))
+            alike = (_renamed(source, names), _renamed(reduced, names)) == (value, factor)
+            return alike and _same_ranks(e.output.bind(units), value)
 
         return self._one(name, wanted) if len(self.consumers.get(name, [])) == 1 else None
 
     def _normalise(self, chain: _Chain, cols: tuple[str, ...]) -> tuple[Access, Epilogue] | None:
         """Match the statistics up to the reciprocal root, the product with it, gain and offset."""
         derived, members, root = self._statistics(chain, cols)
-        if root is None:
+        values = {n for n in derived if n == chain.access.tensor or self._is_centred(n, chain.access)}
+        squared = any(self._squares(self.cascade.einsums[member], values) for member in members)
+        scaled = None if root is None else self._scaled(self._made(root), derived, values)
+        if scaled is None or not squared:
             return None
-        factor = self.cascade.einsums[root].output.tensor
-        scaled = self._one(factor, lambda e: e.map == "mul" and all(a.tensor in derived for a in e.inputs))
-        inside = {*members} if scaled is None else {*members, scaled}
+        inside = {*members, scaled}
         # What a product makes is not in memory: nothing else may read it, nor any of the statistics.
-        local = derived if chain.einsums else derived - {chain.access.tensor}
-        users = {user for name in local for user in self.consumers.get(name, [])}
-        if scaled is None or not users <= inside:
+        local = derived.keys() if chain.einsums else derived.keys() - {chain.access.tensor}
+        if any(user not in inside for name in local for user in self.consumers.get(name, [])):
             return None
         members.append(scaled)
         gamma, last = self._gain("mul", scaled, cols, members)
         beta, last = self._gain("add", last, cols, members)
-        centred = any(self.cascade.einsums[position].map == "sub" for position in members)
-        chain.einsums += members
         argument = chain.access.tensor
+        centred = all(a.tensor != argument for a in self.cascade.einsums[scaled].inputs)
+        chain.einsums += members
         epilogue = Normalise(argument, chain.scales, chain.bias, chain.residual, gamma, beta, centred)
         return self.cascade.einsums[last].output, epilogue
 
-    def _statistics(self, chain: _Chain, cols: tuple[str, ...]) -> tuple[set[str], list[int], int | None]:
+    def _scaled(self, factor: str, derived: Mapping[str, Access], values: set[str]) -> int | None:
+        """The Einsum that multiplies one of ``values`` by ``factor`` and does nothing else."""
+
+        def wanted(e: Einsum) -> bool:
+            if (e.map, e.reduce, e.unary) != ("mul", None, None) or len(e.inputs) != 2:
+                return False
+            read = [a for a in e.inputs if a.tensor in values]
+            return len(read) == 1 and self._known(e, derived) == 2 and _same_ranks(e.output, read[0])
+
+        return self._one(factor, wanted)
+
+    @staticmethod
+    def _squares(einsum: Einsum, values: set[str]) -> bool:
+        """Whether ``einsum`` squares one of ``values``, or sums its squares."""
+        read = [access.tensor for access in einsum.inputs]
+        if einsum.map == "mul":
+            return len(read) == 2 and read[0] == read[1] and read[0] in values
+        return (einsum.map, einsum.unary) == ("identity", "square") and read[0] in values
+
+    def _is_centred(self, tensor: str, source: Access) -> bool:
+        """Whether ``tensor`` is made as the difference of ``source`` to something."""
+        einsum = self.cascade.einsums[self.makers[tensor]]
+        return einsum.map == "sub" and einsum.inputs[0].tensor == source.tensor
+
+    def _statistics(
+        self, chain: _Chain, cols: tuple[str, ...]
+    ) -> tuple[dict[str, Access], list[int], int | None]:
         """Tensors made of the chain's value alone, their positions, and that of a reciprocal root."""
-        derived, members = {chain.access.tensor}, list[int]()
+        derived, members = {chain.access.tensor: chain.access}, list[int]()
         waiting = list(self.consumers.get(chain.access.tensor, []))
         while waiting:
             waiting.sort(reverse=True)
             position = waiting.pop()
             einsum = self.cascade.einsums[position]
-            known = position in chain.einsums or position in members
-            if known or not set(einsum.reduced_ranks) <= set(cols):
+            if position in chain.einsums or position in members:
                 continue
-            if self._derives(einsum, derived, chain.access):
-                derived.add(einsum.output.tensor)
+            if self._derives(einsum, derived, cols):
+                derived[einsum.output.tensor] = einsum.output
                 members.append(position)
                 if einsum.unary == "rsqrt":
                     return derived, members, position
                 waiting += self.consumers.get(einsum.output.tensor, [])
         return derived, members, None
 
-    def _derives(self, einsum: Einsum, derived: set[str], source: Access) -> bool:
-        """Whether ``einsum`` is a statistic of ``derived`` alone (scalars and constants aside)."""
-        inside = [access.tensor in derived for access in einsum.inputs]
-        outside = [a for a, known in zip(einsum.inputs, inside, strict=True) if not known]
+    def _derives(self, einsum: Einsum, derived: Mapping[str, Access], cols: tuple[str, ...]) -> bool:
+        """Whether ``einsum`` is of ``derived`` alone, or applies a scalar to a statistic of the rows."""
+        source = next(iter(derived.values()))
+        ranks = set(ranks_of(einsum.output))
+        known = self._known(einsum, derived)
+        scalars = [a for a in einsum.inputs if a.tensor not in self.produced and not a.indices]
         return (
-            any(inside)
+            known > 0
+            and known + len(scalars) == len(einsum.inputs)
+            and not (scalars and ranks & set(cols))
             and einsum.unary in {None, "rsqrt", "square"}
-            and all(a.tensor not in self.produced and not ranks_of(a) for a in outside)
-            and set(ranks_of(einsum.output)) <= set(ranks_of(source))
+            and einsum.reduce in {None, "add"}
+            and set(einsum.reduced_ranks) in (set(), set(cols))
+            and ranks <= set(ranks_of(source))
         )
+
+    @staticmethod
+    def _known(einsum: Einsum, derived: Mapping[str, Access]) -> int:
+        """How many of its inputs are read from ``derived`` at the very places where they were made."""
+        return sum(derived[a.tensor].indices == a.indices for a in einsum.inputs if a.tensor in derived)
 
     def _gain(
         self, operator: str, position: int, cols: tuple[str, ...], members: list[int]
     ) -> tuple[str | None, int]:
         """The per-column weight that ``operator`` applies to the result of ``position``, if any."""
-        result = self.cascade.einsums[position].output.tensor
-        users = self.consumers.get(result, [])
+        result = self.cascade.einsums[position].output
+        users = self.consumers.get(result.tensor, [])
         if len(users) == 1:
             einsum = self.cascade.einsums[users[0]]
-            others = [a for a in einsum.inputs if a.tensor != result]
+            others = [a for a in einsum.inputs if a != result]
             if einsum.map == operator and einsum.reduce is None and einsum.unary is None and len(others) == 1:
                 other = others[0]
                 if (
@@ -382,16 +433,15 @@ class _Matcher:
                     return other.tensor, users[0]
         return None, position
 
-    def _one(self, tensor: str, wanted: object) -> int | None:
+    def _one(self, tensor: str, wanted: Callable[[Einsum], bool]) -> int | None:
         """Position of the only consumer of ``tensor`` for which ``wanted`` holds."""
-        assert callable(wanted)
         found = [p for p in self.consumers.get(tensor, []) if wanted(self.cascade.einsums[p])]
         return found[0] if len(found) == 1 else None
 
 
 def _is_product(einsum: Einsum) -> bool:
     """Whether ``einsum`` multiplies two tensors and sums over at least one rank of both."""
-    if einsum.map != "mul" or einsum.reduce != "add" or len(einsum.inputs) != 2 or einsum.unary:
+    if einsum.map != "mul" or einsum.reduce != "add" or len(einsum.inputs) != 2:
         return False
     left, right = (set(ranks_of(access)) for access in einsum.inputs)
     return bool((left & right) - set(ranks_of(einsum.output)))

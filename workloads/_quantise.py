@@ -37,6 +37,8 @@ from workloads._kernel import (
     kernels,
     ranks_of,
 )
+from workloads._normalisation import check_normalisation
+from workloads._split import split_functions
 
 EXP2 = "exp2"
 """Name of the table that softmax looks up."""
@@ -85,9 +87,11 @@ def quantise_cascade(
     """Quantise ``cascade`` to int8: weights per output column, activations per tensor.
 
     ``weights`` are the tensors that stay, scalars included; ``samples`` are activations to
-    calibrate on, from which each tensor's scale follows as its largest magnitude / 127.
+    calibrate on, from which each tensor's scale follows as its largest magnitude / 127. Raises
+    WorkloadError for a kernel that has no integer form, and for a normalisation that is not over
+    means of the row, or whose epsilon is too large to be left out.
     """
-    peaks = _peaks(cascade, weights, samples)
+    cascade = split_functions(cascade)
     found = kernels(cascade)
     unsupported = [kernel.name for kernel in found if isinstance(kernel, Elementwise)]
     if unsupported:
@@ -95,11 +99,12 @@ def quantise_cascade(
             "a cascade to be quantised must be of products, softmaxes and normalisations, "
             f"not the Einsums that make {', '.join(unsupported)}"
         )
+    peaks, vectors = _calibrate(cascade, found, weights, samples)
     scales = {name: peak / 127 for name, peak in peaks.items()}
     for kernel in found:
         if not isinstance(kernel, Elementwise) and isinstance(kernel.epilogue, Softmax):
             scales[kernel.name] = SOFTMAX_UNIT
-    builder = _Builder(cascade, weights, peaks, scales)
+    builder = _Builder(cascade, weights, {**vectors, **weights}, peaks, scales)
     made = tuple(builder.kernel(kernel) for kernel in found)
     return Quantised(cascade, made, builder.integers, scales)
 
@@ -118,17 +123,29 @@ def quantise_tensor(values: Floats, scale: float) -> Bytes:
     return np.clip(np.rint(values / scale), -127, 127).astype(np.int8)
 
 
-def _peaks(
-    cascade: Cascade, weights: Mapping[str, Floats], samples: Sequence[Mapping[str, Floats]]
-) -> dict[str, float]:
+def _calibrate(
+    cascade: Cascade,
+    found: Sequence[Kernel],
+    weights: Mapping[str, Floats],
+    samples: Sequence[Mapping[str, Floats]],
+) -> tuple[dict[str, float], dict[str, Floats]]:
+    """Largest magnitude of every tensor over ``samples``, and the vectors and scalars of the last one.
+
+    Among these are all that are made of constants. Normalisations are checked on the way.
+    """
     if not samples:
         raise WorkloadError("samples to calibrate on must be at least one, not none")
     peaks: dict[str, float] = {}
     for sample in samples:
-        for name, values in {**sample, **evaluate(cascade, {**weights, **sample})}.items():
+        tensors = evaluate(cascade, {**weights, **sample})
+        for kernel in found:
+            if not isinstance(kernel, Elementwise) and isinstance(kernel.epilogue, Normalise):
+                check_normalisation(cascade, kernel, tensors)
+        for name, values in tensors.items():
             finite = np.abs(values[np.isfinite(values)])
             peaks[name] = max(peaks.get(name, 0.0), float(finite.max(initial=0.0)))
-    return {name: peak or 1.0 for name, peak in peaks.items()}
+    vectors = {name: values for name, values in tensors.items() if values.ndim <= 1}
+    return {name: peak or 1.0 for name, peak in peaks.items()}, vectors
 
 
 class _Builder:
@@ -136,11 +153,14 @@ class _Builder:
         self,
         cascade: Cascade,
         weights: Mapping[str, Floats],
+        factors: Mapping[str, Floats],
         peaks: Mapping[str, float],
         scales: Mapping[str, float],
     ) -> None:
         self.cascade = cascade
         self.weights = weights
+        self.factors = factors
+        """Scales, biases and gains by name, those that the cascade makes of constants included."""
         self.peaks = peaks
         self.scales = scales
         self.integers: dict[str, Bytes] = {}
@@ -166,14 +186,19 @@ class _Builder:
         others = tuple(d for d, rank in enumerate(ranks) if rank not in kernel.cols)
         peak = np.abs(values).max(axis=others, keepdims=True)
         scale = np.where(peak > 0, peak, 1.0) / 127
-        self.integers[access.tensor] = np.rint(values / scale).astype(np.int8)
+        integers = np.rint(values / scale).astype(np.int8)
+        if not np.array_equal(self.integers.setdefault(access.tensor, integers), integers):
+            raise WorkloadError(
+                f"weight {access.tensor} must have one scale a column to be quantised, "
+                "not one for the columns of each of several products"
+            )
         order = [ranks.index(rank) for rank in kernel.cols]
         moved = np.transpose(scale, (*others, *order))
         return np.asarray(moved.reshape(-1), np.float64)
 
     def _per_column(self, name: str, cols: tuple[str, ...]) -> Floats:
         """A scalar, or a vector over (some of) the columns, flattened in their order."""
-        values = np.asarray(self.weights[name], np.float64)
+        values = np.asarray(self.factors[name], np.float64)
         if values.ndim == 0:
             return values.reshape(1)
         accesses = (a for e in self.cascade.einsums for a in e.inputs if a.tensor == name)

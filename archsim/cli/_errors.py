@@ -46,6 +46,9 @@ def guarded(command: Callable[[], object]) -> int:
     except BrokenPipeError:
         sys.stderr.close()
         return GOOD
+    except SystemExit:
+        # click's answer to a reader that closed the pipe is exit code 1, which is ours for a failed check.
+        return GOOD
     except OSError as error:
         name = f"{error.filename}: " if error.filename else ""
         return _say(f"{name}{error.strerror or error}", WRONG_INPUT)

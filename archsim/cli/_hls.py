@@ -19,7 +19,7 @@ from archsim.cli._tables import print_figures
 @click.option("--kernel", metavar="NAME", help="Which kernel: the name of the tensor that it makes.")
 @click.option("--check", is_flag=True, help="Compile with g++ and compare with the oracle, bit for bit.")
 @folder_option("archsim-hls")
-@click.option("--force", is_flag=True, help="Replace what the folder holds.")
+@click.option("--force", is_flag=True, help="Replace the project that the folder holds.")
 def hls_command(job: Job, *, board: str, kernel: str | None, check: bool, output: Path, force: bool) -> None:
     """Emit a kernel of MODEL on ARCH as a Vitis HLS project with its testbench.
 
@@ -36,6 +36,8 @@ def hls_command(job: Job, *, board: str, kernel: str | None, check: bool, output
         raise click.UsageError(f"output must be a new or empty folder (or give --force), not {str(output)!r}")
     steps = Steps()
     project = _jobs.emit_hls(job, board=board, kernel=kernel, steps=steps)
+    if force:
+        _require_project(output, {Path(name).parts[0] for name in project.files})
     project.write(output, replace=force)
     figures = {"files": str(len(project.files))}
     if check:
@@ -45,3 +47,10 @@ def hls_command(job: Job, *, board: str, kernel: str | None, check: bool, output
         if not run.passed:
             raise CheckFailedError(run.message)
     print_figures(f"HLS project in {output}", figures)
+
+
+def _require_project(output: Path, names: set[str]) -> None:
+    """Refuse to delete a folder that is no project of this kind: one that lacks any of ``names``."""
+    found = {entry.name for entry in output.iterdir()} if output.is_dir() else set()
+    if found and not names <= found:
+        raise click.UsageError(f"output must hold an HLS project for --force to replace, not {str(output)!r}")

@@ -29,6 +29,8 @@ class Job:
     objective: Objective = "latency"
     host: tuple[str, ...] = ()
     """Operators that are priced as host work."""
+    shapes: tuple[tuple[str, tuple[int, ...]], ...] = ()
+    """Shapes of an ONNX graph's inputs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +50,7 @@ class FilesOutcome:
 
     files: Mapping[str, str]
     """Relative path -> text."""
-    figures: Mapping[str, str] = field(default_factory=dict)
+    figures: Mapping[str, str | int] = field(default_factory=dict)
     """What to tell the person about them: name -> value."""
 
 

@@ -99,12 +99,12 @@ def build_rtl(arch: str, *, steps: Steps) -> FilesOutcome:
     """The architecture's Verilog and register map."""
     architecture = load_architecture(arch)
     with steps(f"building {architecture.name}"):
-        design = rtl.build(architecture)
+        design = rtl.build_cached(architecture)
     lines = [f"{address:#06x}  {name}" for name, address in design.registers.items()]
-    figures = {
+    figures: dict[str, str | int] = {
         "top module": design.top,
-        "lines of Verilog": f"{design.verilog.count(chr(10)):,}",
-        "registers": f"{len(design.registers)}",
+        "lines of Verilog": design.verilog.count("\n"),
+        "registers": len(design.registers),
     }
     files = {f"{design.top}.v": design.verilog, "registers.txt": "\n".join(lines) + "\n"}
     return FilesOutcome(files=files, figures=figures)
@@ -154,7 +154,7 @@ def run_on_rtl(
 ) -> rtl.Checked:
     """Build the design, run the part's program on it under cocotb, and compare."""
     with steps(f"building the RTL of {problem.arch.name}"):
-        design = rtl.build(problem.arch)
+        design = rtl.build_cached(problem.arch)
     run = rtl.Run(lowered=work.lowered, inputs=work.inputs, stall_seed=stall_seed)
     with steps("running on Verilator (compiled on an architecture's first run)"):
         return rtl.cosim(design, [run], junit=junit, trace=trace)[0]
@@ -182,7 +182,7 @@ def emit_hls(job: Job, *, board: str, kernel: str | None, steps: Steps) -> Proje
 
 
 def hls_job(work: Verified, kernel: str | None) -> QuantisedJob:
-    """The kernel called ``kernel`` (the one of most columns if None) as HLS input, with oracle tensors."""
+    """The kernel called ``kernel`` (the first if None) as HLS input, with oracle tensors."""
     tensors: Mapping[str, np.ndarray] = {
         **work.quantised.weights,
         **work.inputs,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from functools import wraps
 from pathlib import Path
@@ -45,6 +46,23 @@ class ModelParameter(click.ParamType[str]):
         return _complete(tuple(ZOO), incomplete)
 
 
+class ShapeParameter(click.ParamType[tuple[str, tuple[int, ...]]]):
+    """An ONNX input's shape, as ``tokens=1x128``."""
+
+    name = "shape"
+
+    def convert(
+        self, value: Any, param: click.Parameter | None, ctx: click.Context | None
+    ) -> tuple[str, tuple[int, ...]]:
+        """The input's name and its sizes."""
+        if isinstance(value, tuple):
+            return value
+        name, _, sizes = str(value).rpartition("=")
+        if not name or not re.fullmatch(r"[0-9]{1,12}(x[0-9]{1,12})*", sizes, re.ASCII):
+            self.fail(f"a shape must be as tokens=1x128, not {value!r}", param, ctx)
+        return name, tuple(int(size) for size in sizes.split("x"))
+
+
 def _complete(names: tuple[str, ...], incomplete: str) -> list[CompletionItem]:
     found = [CompletionItem(name) for name in names if name.startswith(incomplete)]
     return found or [CompletionItem(incomplete, type="file")]
@@ -64,6 +82,8 @@ def _require_file(model: str) -> None:
 
 def _in_folder(ctx: click.Context, param: click.Parameter, path: Path | None) -> Path | None:
     """Refuse a file that could not be written before any work is done for it."""
+    if path is not None and not path.name:
+        raise click.BadParameter("the file must have a name", ctx, param)
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"the file must be in a folder that exists, not {str(path)!r}", ctx, param)
     return path
@@ -109,7 +129,7 @@ arch_option = click.option(
 
 
 def job_options(command: Command) -> Command:
-    """MODEL, --arch, --phase, --seq, --batch, --objective and --host, given to ``command`` as one Job."""
+    """MODEL, --arch and the options that say what to run, given to ``command`` as one Job."""
 
     @click.argument("model", type=ModelParameter())
     @arch_option
@@ -147,10 +167,18 @@ def job_options(command: Command) -> Command:
         metavar="OP",
         help="Price this operator as host work instead of refusing it; may be given again.",
     )
+    @click.option(
+        "--shape",
+        "shapes",
+        type=ShapeParameter(),
+        multiple=True,
+        metavar="INPUT=AxB",
+        help="Shape of an ONNX graph's input, as tokens=1x128; may be given again.",
+    )
     @wraps(command)
     def wrapped(*, model: str, arch: str, **rest: Any) -> Any:
         _require_file(model)
-        names = ("phase", "seq", "batch", "objective", "host")
+        names = ("phase", "seq", "batch", "objective", "host", "shapes")
         job = Job(model=model, arch=arch, **{name: rest.pop(name) for name in names})
         return command(job=job, **rest)
 

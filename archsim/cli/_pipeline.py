@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,12 @@ from workloads import (
 )
 
 MINILM = "minilm"
+MAX_POINTS = 1 << 58
+"""Points of an Einsum's iteration space: 32 times fewer than 64-bit counters hold."""
 SAMPLES = 8
 """Calibration inputs of a cascade with random weights."""
+MAX_ELEMENTS = 1 << 28
+"""Elements of a part that is run with values: 2 GiB in floating point."""
 
 Floats = NDArray[np.float64]
 Bytes = NDArray[np.int8]
@@ -64,8 +69,19 @@ class Problem:
 def load(job: Job) -> Problem:
     """The model and architecture that ``job`` names."""
     arch = load_architecture(job.arch)
-    model = load_model(job.model, phase=job.phase, seq=job.seq, batch=job.batch, host=job.host)
+    shapes = dict(job.shapes)
+    model = load_model(job.model, phase=job.phase, seq=job.seq, batch=job.batch, shapes=shapes, host=job.host)
+    _require_countable(model)
     return Problem(job, model, arch, load_energy_table(arch.technology))
+
+
+def _require_countable(model: Model) -> None:
+    """Refuse an Einsum whose actions could pass the 64 bits in which they are counted."""
+    for part in model.parts:
+        for einsum in part.cascade.einsums:
+            points = math.prod(part.cascade.ranks[rank] for rank in einsum.ranks)
+            if points > MAX_POINTS:
+                raise ArchsimError(f"an Einsum must have at most {MAX_POINTS} points, not {points}: {einsum}")
 
 
 def map_part(problem: Problem, part: Part) -> tuple[Candidate, ...]:
@@ -136,6 +152,7 @@ def verifiable(problem: Problem, *, seed: int) -> Verified:
     and inputs from ``seed``, quantised as real ones would be.
     """
     part = max(problem.model.parts, key=lambda p: p.macs)
+    _require_holdable(part)
     weights, samples = real_tensors(problem) if problem.job.model == MINILM else random_tensors(part, seed)
     quantised = quantise_cascade(part.cascade, weights, samples)
     inputs = {name: quantise_tensor(values, quantised.scales[name]) for name, values in samples[0].items()}
@@ -144,6 +161,19 @@ def verifiable(problem: Problem, *, seed: int) -> Verified:
     if len(made) != 1:
         raise ArchsimError(f"the part {part.cascade.name} must fit one program, not {len(made)}")
     return Verified(part, quantised, inputs, candidates, made[0])
+
+
+def _require_holdable(part: Part) -> None:
+    """Refuse a part whose tensors, and the samples of its inputs, would take the machine's memory."""
+    elements = sum(
+        math.prod(shape) * (SAMPLES if name in part.inputs else 1)
+        for name, shape in tensor_shapes(part.cascade).items()
+    )
+    if elements > MAX_ELEMENTS:
+        raise ArchsimError(
+            f"the part {part.cascade.name} must have at most {MAX_ELEMENTS} elements to run with values,"
+            f" its inputs counted {SAMPLES} times, not {elements}"
+        )
 
 
 def random_tensors(part: Part, seed: int) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
@@ -174,6 +204,11 @@ def real_tensors(problem: Problem) -> tuple[dict[str, Floats], list[dict[str, Fl
         raise ArchsimError(f"batch must be 1 to run {MINILM} with its weights, not {problem.model.batch}")
     directory = minilm_directory()
     checkpoint = load_weights(directory)
+    positions = checkpoint.config.size("max_position_embeddings")
+    if problem.model.seq > positions:
+        raise ArchsimError(
+            f"seq must be at most {positions} to run {MINILM} with its weights, not {problem.model.seq}"
+        )
     weights = bind_block(problem.model, checkpoint, 0)
     samples = [{"X": embed(checkpoint, tokens)} for tokens in sentence_tokens(directory, problem.model.seq)]
     return weights, samples

@@ -30,4 +30,5 @@ def rtl_command(arch: str, *, output: Path, json_path: Path | None) -> None:
     write_folder(output, outcome.files)
     if json_path:
         write_json(json_path, {"files": sorted(outcome.files), "figures": dict(outcome.figures)})
-    print_figures(f"{len(outcome.files)} files in {output}", outcome.figures)
+    figures = {k: v if isinstance(v, str) else f"{v:,}" for k, v in outcome.figures.items()}
+    print_figures(f"{len(outcome.files)} files in {output}", figures)

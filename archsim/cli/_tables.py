@@ -44,40 +44,41 @@ def quantity(value: float, unit: str) -> str:
 
 def print_figures(title: str, figures: Mapping[str, str]) -> None:
     """Two columns: what, and how much."""
-    table = _table(title, show_header=False)
+    table = _table(show_header=False)
     table.add_column("figure")
     table.add_column("value", justify="right", overflow="fold")
     for name, value in figures.items():
         table.add_row(name, value)
-    _show(table)
+    _show(title, table)
 
 
 def print_rows(
     title: str, header: Iterable[str], rows: Iterable[Sequence[str]], *, text: Collection[str] = ()
 ) -> None:
     """A table whose first column and those called in ``text`` are words, and whose others are numbers."""
-    table = _table(title, show_header=True)
+    table = _table(show_header=True)
     for index, name in enumerate(header):
         words = not index or name in text
         table.add_column(name, justify="left" if words else "right", overflow="fold", no_wrap=not words)
     for row in rows:
         table.add_row(*row)
-    _show(table)
+    _show(title, table)
 
 
-def _table(title: str, *, show_header: bool) -> Table:
+def _table(*, show_header: bool) -> Table:
     # rich takes a tenth of a second to import, which help and completion need not wait for.
     from rich import box
-    from rich.markup import escape
     from rich.table import Table
 
-    return Table(title=escape(title), title_justify="left", box=box.SIMPLE, show_header=show_header)
+    return Table(box=box.SIMPLE, show_header=show_header)
 
 
-def _show(table: Table) -> None:
+def _show(title: str, table: Table) -> None:
     from rich.console import Console
 
-    Console(markup=False, highlight=False).print(table)
+    console = Console(markup=False, highlight=False)
+    console.print(title, style="italic", soft_wrap=True)
+    console.print(table)
 
 
 def print_words(title: str, words: Iterable[str]) -> None:

@@ -46,9 +46,9 @@ def random_architecture(random: Random) -> Architecture:
         queue_depth=random.randint(1, 4),
         memory=Memory(
             read_latency=random.randint(1, 40),
-            read_interval=random.randint(1, 3),
+            read_interval=random.choice([1, 2, 3, 30]),
             write_latency=random.randint(1, 30),
-            write_interval=random.randint(1, 3),
+            write_interval=random.choice([1, 2, 3, 30]),
         ),
     )
 

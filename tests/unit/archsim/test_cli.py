@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shlex
 import stat
@@ -240,19 +241,24 @@ def test_hls_and_report_write_their_files(tmp_path: Path, capsys: pytest.Capture
     assert main(["hls", *GEMM, "--output", str(tmp_path / "hls")]) == 2
     assert "must be a new or empty folder" in capsys.readouterr().err
     assert main(["hls", *GEMM, "--output", str(tmp_path / "hls"), "--force"]) == 0
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/notes.txt").write_text("")
+    assert main(["hls", *GEMM, "--output", str(tmp_path / "own"), "--force"]) == 2
+    assert "must hold an HLS project for --force to replace" in capsys.readouterr().err
+    assert (tmp_path / "own/notes.txt").exists()
     assert main(["report", *GEMM, "--output", str(tmp_path / "page.html")]) == 0
     assert (tmp_path / "page.html").read_text() == "<html></html>"
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["hls", "page.html"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["hls", "own", "page.html"]
 
 
 def test_rtl_writes_its_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    outcome = FilesOutcome(files={"core.v": "module core;\n"}, figures={"multipliers": "64"})
+    outcome = FilesOutcome(files={"core.v": "module core;\n"}, figures={"multipliers": 1024})
     monkeypatch.setattr(_jobs, "build_rtl", lambda arch, steps: outcome)
     assert (
         main(["rtl", "--arch", "edge-8x8", "-o", str(tmp_path / "rtl"), "--json", str(tmp_path / "r")]) == 0
     )
     assert (tmp_path / "rtl/core.v").read_text() == "module core;\n"
-    assert json.loads((tmp_path / "r").read_text()) == {"files": ["core.v"], "figures": {"multipliers": "64"}}
+    assert json.loads((tmp_path / "r").read_text()) == {"files": ["core.v"], "figures": {"multipliers": 1024}}
 
 
 @pytest.mark.parametrize(
@@ -311,6 +317,21 @@ def test_defects_keep_their_traceback() -> None:
 
     with pytest.raises(OwnError, match=r"^ours$"):
         guarded(command)
+
+
+def test_write_follows_links_and_leaves_devices_in_place(tmp_path: Path) -> None:
+    target, link, pipe = tmp_path / "target", tmp_path / "link", tmp_path / "pipe"
+    target.write_text("old")
+    link.symlink_to(target)
+    write_text(link, "new")
+    assert link.is_symlink()
+    assert target.read_text() == "new"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text(pipe, "text")
+    assert os.read(reader, 8) == b"text"
+    os.close(reader)
+    assert pipe.is_fifo()
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path: Path) -> None:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
+import onnx
 import pytest
 
 from archsim.cli import main
@@ -75,6 +78,14 @@ WRONG = {
     ),
     "misspelt key": ([GEMM, "--arch", "typo.yaml"], "did you mean 'clock_mhz'?"),
     "machine too small": (["gemm:64x64x64", "--arch", "tiny.yaml"], "no tiling fits: kernel Y on edge-8x8"),
+    "uncountable product": (
+        ["gemm:16777216x16777216x16777216", *ARCH],
+        "an Einsum must have at most 288230376151711744 points, not 4722366482869645213696",
+    ),
+    "no shape": (["squeezenet", *ARCH, "--shape", "data"], "a shape must be as tokens=1x128, not 'data'"),
+    "shape of no input": (["squeezenet", *ARCH, "--shape", "q=1x3"], "shapes must be of the inputs"),
+    "shape of a GEMM": ([GEMM, *ARCH, "--shape", "X=8x8"], "shapes and host operators must be left out"),
+    "JSON of no name": ([GEMM, *ARCH, "--json", ""], "the file must have a name"),
     "JSON into a folder": ([GEMM, *ARCH, "--json", "empty"], "Invalid value for '--json'"),
 }
 
@@ -178,3 +189,45 @@ def test_cosim_of_a_cascade_agrees(folder: Path) -> None:
     assert document["compared"] == 2 * 8 * 8
     assert document["passed"] is True
     assert (folder / "run/results.xml").read_text().startswith("<")
+
+
+@pytest.mark.parametrize(
+    ("model", "message"),
+    [
+        (["gemm:16777216x1024x1024"], "must have at most 268435456 elements to run with values"),
+        (["minilm", "--seq", "513"], "seq must be at most 512 to run minilm with its weights, not 513"),
+    ],
+)
+def test_too_large_to_run_with_values(
+    model: list[str], message: str, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["hls", *model, *ARCH, "-o", "hls"]) == 2
+    assert message in capsys.readouterr().err
+    assert not (folder / "hls").exists()
+
+
+def test_shape_of_an_onnx_input(folder: Path) -> None:
+    value = onnx.helper.make_tensor_value_info
+    sizes: list[str | int | None] = ["rows", "columns", 8]
+    graph = onnx.helper.make_graph(
+        [onnx.helper.make_node("MatMul", ["x", "w"], ["y"])],
+        "free",
+        [value("x", onnx.TensorProto.FLOAT, sizes), value("w", onnx.TensorProto.FLOAT, [8, 8])],
+        [value("y", onnx.TensorProto.FLOAT, sizes)],
+    )
+    onnx.save(onnx.helper.make_model(graph), str(folder / "free.onnx"))
+    assert main(["estimate", "free.onnx", *ARCH]) == 2
+    arguments = ["estimate", "free.onnx", *ARCH, "--shape", "x=2x3x8", "--json", "result.json"]
+    assert main(arguments) == 0
+    assert json.loads((folder / "result.json").read_text())["macs"] == 2 * 3 * 8 * 8
+
+
+def test_a_reader_that_leaves_early_is_no_failed_check(folder: Path) -> None:
+    command = [sys.executable, "-m", "archsim.cli", "show", "minilm"]
+    run = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, cwd=folder)
+    assert run.stdout is not None
+    run.stdout.close()
+    assert run.wait(60) == 0
+    assert run.stderr is not None
+    assert run.stderr.read() == b""
+    run.stderr.close()

@@ -141,7 +141,7 @@ def test_a_program_that_does_not_fit() -> None:
 
 def test_a_function_table_passes_through_the_scratchpad() -> None:
     small = replace(ARCH, scratchpad=Scratchpad(banks=4, words_per_bank=32))
-    wanted = r"^scratchpad must have 256 words to load the table of relu:Z, not 128$"
+    wanted = r"^kernel Z on tiny: scratchpad must have 256 words to load the table of relu:Z, not 128$"
     with pytest.raises(ArchsimError, match=wanted):
         lower(parse(BEFORE), small, [TILING])
     without = "".join(line for line in BEFORE.splitlines(keepends=True) if "relu" not in line)

@@ -28,6 +28,7 @@ ARCH = Architecture(
 )
 GEMM = "cascade gemm\nranks m=20, n=40, k=30\n\nY[m, n] = X[m, k] * W[k, n]\n"
 HEADS = "cascade heads\nranks h=3, p=5, m=12, e=6\n\nY[h, p, m] = Q[p, h, e] * K[m, h, e]\n"
+DOT = "cascade dot\nranks k=30\n\nY[] = X[k] * W[k]\n"
 ROWS = (
     "cascade rows\nranks b=2, m=20, n=12\n\nG[b, m] = max[n] X[b, m, n]\n"
     "S[b, m, n] = exp(X[b, m, n] - G[b, m])\nD[b, m] = S[b, m, n]\nA[b, m, n] = S[b, m, n] / D[b, m]\n"
@@ -154,3 +155,9 @@ def test_a_mapping_that_does_not_fit_is_refused() -> None:
         ArchsimError, match=r"^kernel Y on round: accumulator tile must be at most 24 words, not 27$"
     ):
         mapping_of(planned(GEMM), Tiling(rows=9, col_chunks=3), ARCH)
+
+
+def test_a_dot_product_has_one_order() -> None:
+    (item,) = plan(parse(DOT), ARCH).plans
+    tiling = Tiling(rows=1, inner_chunks=2)
+    assert tiling_of(item, mapping_of(item, tiling, ARCH), ARCH) == tiling

@@ -198,3 +198,20 @@ def test_a_kernel_that_does_not_fit_is_refused_with_the_reason() -> None:
     wanted = r"^no tiling fits: kernel Y on small: accumulator tile must be at most 0 words, not 1$"
     with pytest.raises(MapperError, match=wanted):
         search(parse(GEMM), none, table=TABLE)
+
+
+@pytest.mark.parametrize(("name", "looked_up"), [("square", "relu:F"), ("heads", "exp2"), ("alone", "exp2")])
+def test_a_scratchpad_too_small_for_a_function_table_is_refused_as_by_lower(
+    name: str, looked_up: str
+) -> None:
+    narrow = replace(ARCH, scratchpad=Scratchpad(banks=4, words_per_bank=32))
+    cascade = parse(KERNELS[name])
+    with pytest.raises(ArchsimError) as lowering:
+        lower(cascade, narrow, [Tiling(rows=1)])
+    with pytest.raises(MapperError) as searching:
+        search(cascade, narrow, table=TABLE)
+    assert str(searching.value) == f"no tiling fits: {lowering.value}"
+    assert str(lowering.value).endswith(
+        f" on small: scratchpad must have 256 words to load the table of {looked_up}, not 128"
+    )
+    assert search(parse(GEMM), narrow, table=TABLE)

@@ -136,8 +136,9 @@ def test_a_sum_that_is_read_again_is_kept_in_memory() -> None:
         GEMM + SOFTMAX + "L[p, j] = S[p, j] + A[p, j]\n",
         GEMM + SOFTMAX.replace("S[p, j] / D[p]", "D[p] / S[p, j]"),
         GEMM + SOFTMAX.replace("exp(Y[p, j] - G[p])", "exp(G[p] - Y[p, j])"),
+        GEMM + SOFTMAX.replace("exp(Y[p, j]", "exp(Y[p, -1*j + 7]"),
     ],
-    ids=["other rank", "statistics read", "exponentials read", "upside down", "negated"],
+    ids=["other rank", "statistics read", "exponentials read", "upside down", "negated", "reversed"],
 )
 def test_what_only_resembles_a_softmax_is_none(text: str) -> None:
     epilogues = [kernel.epilogue for kernel in found(text) if not isinstance(kernel, Elementwise)]
@@ -149,12 +150,51 @@ def test_what_only_resembles_a_softmax_is_none(text: str) -> None:
     [
         GEMM + LAYERNORM + "L[p] = R[p] + M[p]\n",
         GEMM + LAYERNORM.replace("rsqrt(", "sqrt("),
+        GEMM + LAYERNORM.replace("V[p] = Q[p, j]", "V[p] = max[j] Q[p, j]"),
+        GEMM + LAYERNORM.replace("C[p, j] * R[p]", "Q[p, j] * R[p]"),
+        GEMM + LAYERNORM.replace("C[p, j] * R[p]", "relu(C[p, j] * R[p])"),
+        GEMM + RMSNORM.replace("N[p, j] = Y", "N[p] = Y"),
     ],
-    ids=["statistics read", "other root"],
+    ids=["statistics read", "other root", "largest", "squares", "function", "summed"],
 )
 def test_what_only_resembles_a_norm_is_none(text: str) -> None:
     epilogues = [kernel.epilogue for kernel in found(text) if not isinstance(kernel, Elementwise)]
     assert not any(isinstance(each, Normalise) for each in epilogues)
+
+
+SQUARE = "cascade c\nranks p=4, j=4, d=6\n\n" + GEMM
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        SOFTMAX.replace("S[p, j] / D[p]", "S[p, j] / D[j]"),
+        SOFTMAX.replace("Y[p, j] - G[p]", "Y[p, j] - G[j]"),
+        LAYERNORM.replace("C[p, j] * R[p]", "C[p, j] * R[j]"),
+        LAYERNORM.replace("C[p, j] * R[p]", "C[j, p] * R[p]"),
+    ],
+)
+def test_statistics_of_rows_that_are_read_by_column_match_nothing(text: str) -> None:
+    epilogues = [k.epilogue for k in kernels(parse(SQUARE + text)) if not isinstance(k, Elementwise)]
+    assert epilogues == [Requantise()]
+
+
+@pytest.mark.parametrize("centred", ["Y[p, j] - M[j]", "Y[p, -1*j + 3] - M[p]"])
+def test_a_difference_to_anything_but_its_own_mean_is_made_before_the_norm(centred: str) -> None:
+    text = SQUARE + LAYERNORM.replace("Y[p, j] - M[p]", centred)
+    norm = next(kernel for kernel in kernels(parse(text)) if isinstance(kernel, Rowwise))
+    assert (norm.source.tensor, norm.epilogue) == ("C", Normalise("C", gamma="GA", beta="BE", centred=False))
+
+
+def test_a_gain_of_rows_is_no_gain() -> None:
+    made = kernels(parse(SQUARE + LAYERNORM.replace("H[p, j] = N[p, j]", "H[j, p] = N[j, p]")))
+    assert isinstance(made[0], Product)
+    assert made[0].epilogue == Normalise("Y")
+
+
+def test_a_scale_before_a_norm_is_not_one_of_its_means() -> None:
+    made = epilogue(GEMM + "U[p, j] = Y[p, j] * SC[]\n" + LAYERNORM.replace("Y[", "U["))
+    assert made == Normalise("U", scales=("SC",), gamma="GA", beta="BE")
 
 
 def test_scores_that_are_read_again_are_kept_in_memory() -> None:

@@ -205,6 +205,20 @@ def test_weights_of_heads_have_a_scale_for_each_column_of_each_head() -> None:
     assert np.abs(made.weights["W"]).max(axis=0).tolist() == [[127, 127], [127, 127]]
 
 
+def test_factors_made_of_constants_are_factors() -> None:
+    made = Case(GEMM + "A2[j] = A[j] * SC[]\nB[p, j] = Y[p, j] * A2[j]\n")
+    given = Case(GEMM + "U[p, j] = Y[p, j] * A[j]\nB[p, j] = U[p, j] * SC[]\n")
+    assert made.unit == given.unit
+    assert np.array_equal(made.got, given.got)
+
+
+def test_a_weight_that_two_products_read_by_different_columns_is_refused() -> None:
+    cascade = parse(HEAD + GEMM + "Z[p, d] = Y[p, j] * W[d, j]\n")
+    weights, inputs = values(cascade, inputs=("X",), seed=0)
+    with pytest.raises(WorkloadError, match=r"^weight W must have one scale a column to be quantised, "):
+        quantise_cascade(cascade, weights, [inputs])
+
+
 def test_there_must_be_samples() -> None:
     with pytest.raises(WorkloadError, match=r"^samples to calibrate on must be at least one, not none$"):
         quantise_cascade(parse(HEAD + GEMM), {"W": np.ones((D, J))}, [])
@@ -217,6 +231,61 @@ def test_elementwise_einsums_are_refused_by_name() -> None:
         WorkloadError, match=r"^a cascade to be quantised must be of .* not the Einsums that make L$"
     ):
         quantise_cascade(cascade, weights, [inputs])
+
+
+NO_FACTOR = LAYERNORM.replace("M[p] = T[p] * INV[]\n", "").replace("M[p]", "T[p]")
+
+
+@pytest.mark.parametrize("product", ["", GEMM])
+@pytest.mark.parametrize(
+    ("text", "scalars", "found"),
+    [
+        (LAYERNORM, {"INV": 1 / (J + 1)}, "INV = 0.047619"),
+        (LAYERNORM, {"INV": 1.0}, "INV = 1"),
+        (RMSNORM, {"INV": 1 / (J - 1)}, "INV = 0.0526316"),
+        (LAYERNORM.replace("T[p] * INV[]", "T[p] * MEAN[]"), {"MEAN": 0.04}, "MEAN = 0.04, INV = 0.05"),
+        (NO_FACTOR.replace("V[p] * INV[]", "V[p]"), {}, "no factor"),
+        (NO_FACTOR, {}, "INV = 0.05"),
+    ],
+    ids=["one more", "sums", "unbiased", "one of two", "none", "only one"],
+)
+def test_statistics_that_are_not_means_are_refused(
+    product: str, text: str, scalars: dict[str, float], found: str
+) -> None:
+    cascade = parse(HEAD + product + text)
+    weights, inputs = values(cascade, inputs=("X",) if product else ("Y",), seed=0)
+    weights |= {name: np.asarray(value) for name, value in scalars.items()}
+    wanted = (
+        f"the normalisation Z must take means over its {J} columns to be quantised, "
+        f"with a factor of 0.05, not {found}"
+    )
+    with pytest.raises(WorkloadError) as caught:
+        quantise_cascade(cascade, weights, [inputs])
+    assert str(caught.value) == wanted
+
+
+@pytest.mark.parametrize("text", [LAYERNORM, RMSNORM])
+def test_an_epsilon_that_matters_is_refused(text: str) -> None:
+    cascade = parse(HEAD + text)
+    weights, inputs = values(cascade, inputs=("Y",), seed=0)
+    rows = inputs["Y"]
+    variance = (rows.var(axis=1) if text is LAYERNORM else (rows**2).mean(axis=1)).mean()
+    weights["EPS"] = np.asarray(0.99 * 2 * NORM_UNIT * variance)
+    quantise_cascade(cascade, weights, [inputs])
+    weights["EPS"] = np.asarray(1.01 * 2 * NORM_UNIT * variance)
+    wanted = r"^the epsilon of the normalisation Z must be at most 0\.00\d+ \(a part of 0\.00195312 of the "
+    with pytest.raises(WorkloadError, match=wanted + r"calibrated variance\) to be .* not EPS = 0\.00\d+$"):
+        quantise_cascade(cascade, weights, [inputs])
+
+
+def test_rows_that_do_not_vary_say_nothing_about_an_epsilon() -> None:
+    cascade = parse(HEAD + LAYERNORM)
+    weights, inputs = values(cascade, inputs=("Y",), seed=0)
+    made = quantise_cascade(cascade, weights, [{"Y": np.ones_like(inputs["Y"])}])
+    (got,) = evaluate_quantised(made, {"Y": np.full(inputs["Y"].shape, 127, np.int8)}).values()
+    assert (
+        np.abs(got * made.scales["Z"] - weights["BE"]) <= made.scales["Z"] * (0.5 + 128 * FIXED_POINT)
+    ).all()
 
 
 def test_a_missing_input_is_named() -> None:
