@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 from archsim._architecture import Architecture
 from archsim._counters import Counter
-from archsim._energy import Action, EnergyTable, price
+from archsim._energy import PER_BIT, Action, EnergyTable, price
 from archsim._estimate_value import Estimate, Level, Row
 
 CONTROL = (Counter.CYCLES, Counter.INSTRUCTIONS, Counter.LOAD_BURSTS, Counter.STORE_BURSTS)
@@ -72,10 +72,19 @@ def account(
         macs=macs,
         utilization=utilization(cycles, counters, macs, arch),
         stalls=dict(stalls or {}),
-        bytes={"dram": (counters[Counter.LOAD_BEATS] + counters[Counter.STORE_BEATS]) * arch.bus.bytes},
+        bytes=_bytes(actions),
         rows=tuple(rows),
         counters=shown,
     )
+
+
+def _bytes(actions: Mapping[Action, int]) -> dict[str, int]:
+    """Bytes read and written of each memory; all words are whole bytes."""
+    moved = {"dram": 0}
+    for (component, action, _), count in actions.items():
+        if action in PER_BIT:
+            moved[component] = moved.get(component, 0) + count // 8
+    return moved
 
 
 def utilization(

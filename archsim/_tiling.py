@@ -69,7 +69,7 @@ def violations(plan: Plan, tiling: Tiling, arch: Architecture) -> Iterator[str]:
     limits = _limits(arch)
     for name, need in _needs(plan, tiling, arch).items():
         if need > limits[name]:
-            yield f"{name} tile must be at most {limits[name]} words, not {need}"
+            yield f"{name} tile must be at most {limits[name]} words (by {_KEYS[name]}), not {need}"
     for broken, rule, found in _rules(plan, tiling, arch):
         if broken:
             yield f"{rule}, not {found}"
@@ -95,6 +95,18 @@ def check(plan: Plan, tiling: Tiling, arch: Architecture) -> None:
     """Raise ArchsimError, naming the kernel, unless ``tiling`` can run."""
     for reason in violations(plan, tiling, arch):
         raise ArchsimError(f"kernel {plan.kernel.name} on {arch.name}: {reason}")
+
+
+_KEYS = {
+    "streamed": "scratchpad.words_per_bank",
+    "stationary": "scratchpad.words_per_bank",
+    "output": "scratchpad.words_per_bank",
+    "accumulator": "accumulator.words",
+    "parameter": "parameters.words",
+    "buffer": "vector.buffer_words",
+    "records": "vector.rows",
+}
+"""The architecture key that says how much of each memory there is."""
 
 
 def _limits(arch: Architecture) -> dict[str, int]:

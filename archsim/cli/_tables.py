@@ -115,7 +115,7 @@ def estimate_figures(estimate: Estimate) -> dict[str, str]:
     }
     for engine, share in estimate.utilization.items():
         figures["multipliers in use" if engine == "mac" else f"{engine} busy"] = f"{share:.1%}"
-    return figures | {f"{memory} traffic": quantity(count, "B") for memory, count in estimate.bytes.items()}
+    return figures | {"dram traffic": quantity(estimate.bytes.get("dram", 0), "B")}
 
 
 def stall_rows(estimate: Estimate, *, every: bool) -> list[tuple[str, str, str]]:

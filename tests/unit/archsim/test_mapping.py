@@ -152,7 +152,9 @@ def test_a_nest_without_its_loops_is_refused() -> None:
 
 def test_a_mapping_that_does_not_fit_is_refused() -> None:
     with pytest.raises(
-        ArchsimError, match=r"^kernel Y on round: accumulator tile must be at most 24 words, not 27$"
+        ArchsimError,
+        match=r"^kernel Y on round: accumulator tile must be at most 24 words "
+        r"\(by accumulator\.words\), not 27$",
     ):
         mapping_of(planned(GEMM), Tiling(rows=9, col_chunks=3), ARCH)
 

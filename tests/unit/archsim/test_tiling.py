@@ -60,16 +60,25 @@ def test_granule_is_the_words_of_a_beat(bus: int, granule: int) -> None:
     ("tiling", "wanted"),
     [
         (Tiling(rows=8, col_chunks=3, inner_chunks=1), []),
-        (Tiling(rows=9, inner_chunks=4), ["streamed tile must be at most 32 words, not 36"]),
-        (Tiling(rows=1, col_chunks=2, inner_chunks=3), ["stationary tile must be at most 32 words, not 48"]),
-        (Tiling(rows=9, col_chunks=3), ["accumulator tile must be at most 24 words, not 27"]),
+        (
+            Tiling(rows=9, inner_chunks=4),
+            ["streamed tile must be at most 32 words (by scratchpad.words_per_bank), not 36"],
+        ),
+        (
+            Tiling(rows=1, col_chunks=2, inner_chunks=3),
+            ["stationary tile must be at most 32 words (by scratchpad.words_per_bank), not 48"],
+        ),
+        (
+            Tiling(rows=9, col_chunks=3),
+            ["accumulator tile must be at most 24 words (by accumulator.words), not 27"],
+        ),
         (
             Tiling(rows=7, col_chunks=5),
             [
-                "stationary tile must be at most 32 words, not 40",
-                "output tile must be at most 32 words, not 35",
-                "accumulator tile must be at most 24 words, not 35",
-                "parameter tile must be at most 4 words, not 5",
+                "stationary tile must be at most 32 words (by scratchpad.words_per_bank), not 40",
+                "output tile must be at most 32 words (by scratchpad.words_per_bank), not 35",
+                "accumulator tile must be at most 24 words (by accumulator.words), not 35",
+                "parameter tile must be at most 4 words (by parameters.words), not 5",
             ],
         ),
     ],
@@ -103,16 +112,18 @@ def test_a_softmax_in_column_tiles_loops_over_rows_outside() -> None:
 
 
 def test_two_passes_need_buffer_words_and_row_records() -> None:
-    wanted = ["records tile must be at most 10 words, not 11"]
+    wanted = ["records tile must be at most 10 words (by vector.rows), not 11"]
     assert list(violations(planned(SOFTMAX), Tiling(rows=11, col_chunks=1), ARCH)) == wanted
     small = replace(ARCH, vector=Vector(buffer_words=9, rows=10))
-    wanted = ["buffer tile must be at most 9 words, not 10"]
+    wanted = ["buffer tile must be at most 9 words (by vector.buffer_words), not 10"]
     assert list(violations(planned(SOFTMAX), Tiling(rows=10, col_chunks=1), small)) == wanted
 
 
 def test_check_names_kernel_and_machine() -> None:
     with pytest.raises(
-        ArchsimError, match=r"^kernel Y on round: accumulator tile must be at most 24 words, not 27$"
+        ArchsimError,
+        match=r"^kernel Y on round: accumulator tile must be at most 24 words "
+        r"\(by accumulator\.words\), not 27$",
     ):
         check(planned(GEMM), Tiling(rows=9, col_chunks=3), ARCH)
 

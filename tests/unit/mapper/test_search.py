@@ -195,7 +195,8 @@ def test_an_unknown_objective_is_refused() -> None:
 
 def test_a_kernel_that_does_not_fit_is_refused_with_the_reason() -> None:
     none = replace(ARCH, accumulator_words=1)
-    wanted = r"^no tiling fits: kernel Y on small: accumulator tile must be at most 0 words, not 1$"
+    reason = r"accumulator tile must be at most 0 words \(by accumulator\.words\), not 1"
+    wanted = rf"^no tiling fits: kernel Y on small: {reason}$"
     with pytest.raises(MapperError, match=wanted):
         search(parse(GEMM), none, table=TABLE)
 
