@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-all bench format clean lock
+.PHONY: help setup demo test check test-all bench results format clean lock
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -50,6 +50,9 @@ test-all: setup ## Every test.
 
 bench: setup ## Mappings, simulated cycles and RTL cycles per second, from one run.
 	$(BIN)/python scripts/bench.py
+
+results: setup ## Sentences through a whole encoder on the RTL; the page under sim_results.
+	$(BIN)/archsim run minilm --arch edge-16x16 --texts sim_results/sentences.txt --page sim_results/minilm.md
 
 format: setup ## Rewrite the sources in the one format.
 	$(BIN)/ruff format $(SOURCES)

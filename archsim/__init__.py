@@ -13,6 +13,7 @@ if TYPE_CHECKING:
         load_architecture,
         parse_architecture,
     )
+    from archsim._breakdown import Breakdown, Share, Spent, breakdown, layers
     from archsim._combine import combine
     from archsim._count import Counts, count_product, count_rows
     from archsim._counters import COUNTERS, STALL_BASE, Counter
@@ -21,9 +22,10 @@ if TYPE_CHECKING:
     from archsim._errors import ArchsimError
     from archsim._estimate import bound, estimate, estimate_planned
     from archsim._estimate_value import Estimate, Row, from_json, subtract
+    from archsim._finish import written_at
     from archsim._image import image, tensors_of
     from archsim._levels import measured, timed
-    from archsim._lower import Lowered, lower
+    from archsim._lower import Lowered, lower, program_length
     from archsim._mapping import Mapping, mapping_of, tiling_of
     from archsim._plan import Plan, Planned, ProductPlan, RowPlan, plan
     from archsim._program import Instruction, Operand, Program, Region
@@ -38,6 +40,7 @@ __all__ = [
     "Architecture",
     "ArchsimError",
     "Array",
+    "Breakdown",
     "Bus",
     "Counter",
     "Counts",
@@ -57,7 +60,9 @@ __all__ = [
     "Row",
     "RowPlan",
     "Scratchpad",
+    "Share",
     "Simulation",
+    "Spent",
     "Tiling",
     "Tilings",
     "Vector",
@@ -65,6 +70,7 @@ __all__ = [
     "architecture_schema",
     "architecture_text",
     "bound",
+    "breakdown",
     "combine",
     "count_product",
     "count_rows",
@@ -75,6 +81,7 @@ __all__ = [
     "from_json",
     "granule_of",
     "image",
+    "layers",
     "legal",
     "load_architecture",
     "load_energy_table",
@@ -84,6 +91,7 @@ __all__ = [
     "parse_architecture",
     "plan",
     "price",
+    "program_length",
     "programs",
     "simulate",
     "subtract",
@@ -92,6 +100,7 @@ __all__ = [
     "timed",
     "trace_json",
     "write_trace",
+    "written_at",
 ]
 
 _NAMES = {
@@ -104,6 +113,7 @@ _NAMES = {
         "load_architecture",
         "parse_architecture",
     ),
+    "_breakdown": ("Breakdown", "Share", "Spent", "breakdown", "layers"),
     "_combine": ("combine",),
     "_count": ("Counts", "count_product", "count_rows"),
     "_counters": ("COUNTERS", "STALL_BASE", "Counter"),
@@ -112,9 +122,10 @@ _NAMES = {
     "_errors": ("ArchsimError",),
     "_estimate": ("bound", "estimate", "estimate_planned"),
     "_estimate_value": ("Estimate", "Row", "from_json", "subtract"),
+    "_finish": ("written_at",),
     "_image": ("image", "tensors_of"),
     "_levels": ("measured", "timed"),
-    "_lower": ("Lowered", "lower"),
+    "_lower": ("Lowered", "lower", "program_length"),
     "_mapping": ("Mapping", "mapping_of", "tiling_of"),
     "_plan": ("Plan", "Planned", "ProductPlan", "RowPlan", "plan"),
     "_program": ("Instruction", "Operand", "Program", "Region"),

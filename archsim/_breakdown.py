@@ -1,16 +1,9 @@
 """Where the array's cycles go: every cycle of a run has one cause, and they add up to the total.
 
-The array is the machine's dearest part, so a run is told from where it stands:
-
-    program fetch        from the start to the first instruction's execution
-    streaming            a row enters the array: the work
-    first weights        the stationary tile of a product's first step is read, and no row can enter
-    weight-bound tiles   a tile has fewer rows than the next tile's weights take to read
-    hand-over            an instruction leaves the array's queue, one cycle each
-    sequencer            the array's queue is empty
-    first operands       the first product waits for memory
-    <a semaphore's name> the array waits for it; where it waits for several, for the one that comes last
-    drain                the last product has been issued; vector unit and store finish
+The array is the machine's dearest part, so a run is told from where it stands. The causes and their
+groups (work, memory, dependence, control) are those of ``archsim._causes``; ``archsim._waiting`` says
+how the cause of a pause is found. A cycle counts for the section in whose favour the simulation counts
+it, so that each section's causes add up to its cycles, and the sections to the run.
 """
 
 from __future__ import annotations
@@ -19,22 +12,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from archsim._architecture import Architecture
+from archsim._causes import FIRST_WEIGHTS, STREAMING, WEIGHT_BOUND, Group, group_of
+from archsim._counters import Counter
 from archsim._errors import ArchsimError
-from archsim._isa import Engine, Opcode
-from archsim._program import Instruction, Program
-from archsim._simulate import EVENT_CAP, Event, simulate
-from archsim._timing import SEQ_START
+from archsim._program import Program
+from archsim._simulate import EVENT_CAP, Simulation, section_of, simulate
+from archsim._waiting import Slice, slices, steps
+from workloads import layer_of
 
-FETCH = "program fetch"
-STREAMING = "streaming"
-FIRST_WEIGHTS = "first weights"
-WEIGHT_BOUND = "weight-bound tiles"
-HAND_OVER = "hand-over"
-SEQUENCER = "sequencer"
-FIRST_OPERANDS = "first operands"
-DRAIN = "drain"
-
-_BUSY = (STREAMING, FIRST_WEIGHTS, WEIGHT_BOUND)
+BURST_CAP = 1 << 23
+"""Bursts of a run that is broken down; each takes 64 bytes of memory at most."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,87 +30,215 @@ class Share:
 
     cause: str
     cycles: int
+    tensor: str = ""
+    """What was in transfer, where that is told apart."""
+
+    @property
+    def group(self) -> Group:
+        """The group of its cause."""
+        return group_of(self.cause)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Breakdown:
-    """The cycles of a run by cause, the greatest first."""
+class Spent:
+    """The cycles of a run, or of a part of it, by cause."""
 
-    program: str
+    name: str
     cycles: int
-    """The run's total, which is the sum of the shares."""
+    """The sum of the shares."""
     shares: tuple[Share, ...]
+    """One a cause, the greatest first."""
+    transfers: tuple[Share, ...] = ()
+    """Memory's shares again, by cause and tensor, the greatest first."""
 
     def of(self, cause: str) -> int:
         """Cycles of one cause; 0 for one that did not occur."""
         return sum(share.cycles for share in self.shares if share.cause == cause)
 
+    def in_group(self, group: Group) -> int:
+        """Cycles of all causes of one group."""
+        return sum(share.cycles for share in self.shares if share.group == group)
+
     @property
     def busy(self) -> int:
         """Cycles in which a product was in progress: the hardware's ARRAY_BUSY."""
-        return sum(self.of(cause) for cause in _BUSY)
+        return sum(self.of(cause) for cause in (STREAMING, FIRST_WEIGHTS, WEIGHT_BOUND))
+
+    @property
+    def reason(self) -> Share | None:
+        """The greatest cause besides work, with the tensor of most of its cycles; None if all is work."""
+        first = next((share for share in self.shares if share.group != "work"), None)
+        if first is None:
+            return None
+        tensors = (share.tensor for share in self.transfers if share.cause == first.cause)
+        return Share(cause=first.cause, cycles=first.cycles, tensor=next(tensors, ""))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Breakdown(Spent):
+    """The cycles of a run by cause, in all and section by section."""
+
+    sections: tuple[Spent, ...] = ()
+    """In the program's order; their cycles are those of ``Simulation.sections``."""
 
 
 def breakdown(arch: Architecture, program: Program, *, program_address: int = 0) -> Breakdown:
     """The cycles of ``program`` on ``arch`` by what the array did or waited for.
 
-    The run is traced, so ``program`` must execute fewer than ``EVENT_CAP`` engine instructions; raises
-    ``ArchsimError`` for a longer one, and for one that cannot run.
+    The run is traced, so ``program`` must execute fewer than ``EVENT_CAP`` engine instructions and
+    ``BURST_CAP`` bursts; raises ``ArchsimError`` for a longer one, and for one that cannot run.
     """
-    length = _engine_instructions(program, simulate(arch, program).executions)
-    if length >= EVENT_CAP:
-        raise ArchsimError(
-            f"program {program.name!r} must execute fewer than {EVENT_CAP} engine instructions"
-            f" to be broken down, not {length}"
-        )
+    _refuse_long(program, simulate(arch, program, program_address=program_address))
     run = simulate(arch, program, trace=True, program_address=program_address)
-    fetch, array = run.events[0], [event for event in run.events if event.engine is Engine.ARRAY]
-    totals: dict[str, int] = {}
-    for cause, cycles in _parts(program, array, start=fetch.retire + 1 + SEQ_START, end=run.cycles):
-        totals[cause] = totals.get(cause, 0) + cycles
-    assert sum(totals.values()) == run.cycles, (totals, run.cycles)
-    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
-    shares = tuple(Share(cause=cause, cycles=cycles) for cause, cycles in ordered if cycles)
-    return Breakdown(program=program.name, cycles=run.cycles, shares=shares)
+    sections = _sections(arch, program, run)
+    found = [(section.name, section.cycles) for section in run.sections]
+    assert [(one.name, one.cycles) for one in sections] == found, (sections, found)
+    return _whole(program.name, sections)
 
 
-def _engine_instructions(program: Program, executions: Iterable[int]) -> int:
-    pairs = zip(program.instructions, executions, strict=True)
+def combined(name: str, parts: Iterable[Breakdown]) -> Breakdown:
+    """Programs that run one after another as one; sections of one name are added."""
+    return _whole(name, _added((one.name, one) for part in parts for one in part.sections))
+
+
+def layers(whole: Breakdown) -> tuple[Spent, ...]:
+    """The sections added layer by layer, as their names say; those of no layer under the run's name.
+
+    >>> layers(Breakdown(name="net", cycles=5, shares=(), sections=(
+    ...     Spent(name="Q.0", cycles=2, shares=()), Spent(name="K.0", cycles=3, shares=()))))
+    (Spent(name='layer 0', cycles=5, shares=(), transfers=()),)
+    """
+    return _added((layer_name(whole, one), one) for one in whole.sections)
+
+
+def layer_name(whole: Breakdown, section: Spent) -> str:
+    """What ``layers`` calls the layer of a section."""
+    layer = layer_of(section.name)
+    return whole.name if layer is None else f"layer {layer}"
+
+
+def traceable(program: Program, run: Simulation) -> bool:
+    """Whether ``program``, which took ``run``, is short enough for ``breakdown``."""
+    return _engine_instructions(program, run) < EVENT_CAP and _bursts(run) < BURST_CAP
+
+
+def _refuse_long(program: Program, run: Simulation) -> None:
+    length, bursts = _engine_instructions(program, run), _bursts(run)
+    most = f"{EVENT_CAP} engine instructions" if length >= EVENT_CAP else f"{BURST_CAP} bursts"
+    if not traceable(program, run):
+        raise ArchsimError(
+            f"program {program.name!r} must execute fewer than {most} to be broken down,"
+            f" not {length if length >= EVENT_CAP else bursts}"
+        )
+
+
+def _engine_instructions(program: Program, run: Simulation) -> int:
+    pairs = zip(program.instructions, run.executions, strict=True)
     return sum(count for instruction, count in pairs if instruction.engine is not None)
 
 
-def _parts(program: Program, array: Iterable[Event], *, start: int, end: int) -> Iterator[tuple[str, int]]:
-    """(cause, cycles) from cycle 0 to ``end``, in order of time up to the last product."""
-    events = list(array)
-    matmuls = [place for place, event in enumerate(events) if _is_product(program, event)]
-    yield FETCH, start
-    ready = start
-    for place, event in enumerate(events[: matmuls[-1] + 1] if matmuls else ()):
-        cause = FIRST_OPERANDS if place <= matmuls[0] else _cause(program, event)
-        yield SEQUENCER, event.head - ready
-        yield cause, event.pop - event.head
-        yield HAND_OVER, 1
-        yield from _busy(program.instructions[event.instruction])
-        ready = event.issue + 1
-    yield DRAIN, end - ready
+def _bursts(run: Simulation) -> int:
+    return run.counter(Counter.LOAD_BURSTS) + run.counter(Counter.STORE_BURSTS)
 
 
-def _is_product(program: Program, event: Event) -> bool:
-    return program.instructions[event.instruction].opcode is Opcode.MATMUL
+def _whole(name: str, sections: tuple[Spent, ...]) -> Breakdown:
+    total = next(iter(_added((name, one) for one in sections)))
+    return Breakdown(
+        name=name, cycles=total.cycles, shares=total.shares, transfers=total.transfers, sections=sections
+    )
 
 
-def _cause(program: Program, event: Event) -> str:
-    if event.cause is None:
-        return SEQUENCER
-    return program.semaphores.get(event.cause, f"semaphore {event.cause}")
+def _added(named: Iterable[tuple[str, Spent]]) -> tuple[Spent, ...]:
+    """Those of one name as one, in the order in which the names first occur."""
+    groups: dict[str, list[Spent]] = {}
+    for name, one in named:
+        groups.setdefault(name, []).append(one)
+    return tuple(
+        Spent(
+            name=name,
+            cycles=sum(one.cycles for one in parts),
+            shares=_summed(share for one in parts for share in one.shares),
+            transfers=_summed(share for one in parts for share in one.transfers),
+        )
+        for name, parts in groups.items()
+    )
 
 
-def _busy(instruction: Instruction) -> Iterator[tuple[str, int]]:
-    """The cycles after the pop in which a MATMUL has the array; none for a SYNC_ARRAY."""
-    if instruction.opcode is not Opcode.MATMUL:
-        return
-    rows, w_rows = instruction.field("rows"), instruction.field("w_rows")
-    tiles = instruction.field("n_chunks") * instruction.field("k_chunks")
-    yield STREAMING, tiles * rows
-    yield FIRST_WEIGHTS, w_rows
-    yield WEIGHT_BOUND, (tiles - 1) * max(0, w_rows - rows)
+def _summed(shares: Iterable[Share]) -> tuple[Share, ...]:
+    """Shares of the same cause and tensor as one, the greatest first."""
+    totals: dict[tuple[str, str], int] = {}
+    for share in shares:
+        key = share.cause, share.tensor
+        totals[key] = totals.get(key, 0) + share.cycles
+    ordered = sorted(totals.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(Share(cause=c, tensor=tensor, cycles=n) for (c, tensor), n in ordered if n)
+
+
+def _sections(arch: Architecture, program: Program, run: Simulation) -> tuple[Spent, ...]:
+    names, _ = section_of(program)
+    totals: list[dict[tuple[str, str], int]] = [{} for _ in names]
+    for section, one, start, stop in _pieces(_stretches(program, run), slices(arch, program, run)):
+        tensor, into = _tensor(program, run, one), totals[section]
+        for cause, cycles in one.within(start, stop):
+            into[cause, tensor] = into.get((cause, tensor), 0) + cycles
+    found = [[Share(cause=c, tensor=tensor, cycles=n) for (c, tensor), n in each.items()] for each in totals]
+    made = []
+    for name, shares in zip(names, found, strict=True):
+        causes = _summed(Share(cause=share.cause, cycles=share.cycles) for share in shares)
+        made.append(
+            Spent(
+                name=name,
+                cycles=sum(share.cycles for share in causes),
+                shares=causes,
+                transfers=_summed(share for share in shares if share.group == "memory"),
+            )
+        )
+    return tuple(made)
+
+
+def _tensor(program: Program, run: Simulation, piece: Slice) -> str:
+    if piece.event is None:
+        return ""
+    return program.tensors.get(run.events[piece.event].instruction, "")
+
+
+def _stretches(program: Program, run: Simulation) -> Iterator[tuple[int, int]]:
+    """(first cycle after it, section) of consecutive stretches of a run: the simulation's own account.
+
+    An instruction accounts for the cycles by which its execution or its retirement exceeds all that
+    the simulation has gone through before. It goes through them in the order of execution, and through
+    an engine's instruction, in the trace's order, once all that it waits for has been pushed: after the
+    last push of those up to it in the trace. What is left is the start's.
+    """
+    _, owner = section_of(program)
+    executed = list(steps(program, run))
+    pushed_by = {step.event: number for number, step in enumerate(executed)}
+    frontier, place, last = run.events[0].retire, 1, 0
+    yield frontier, 0
+    for number, step in enumerate(executed):
+        moments = [(step.cycle, step.instruction)]
+        while place < len(run.events) and (last := max(last, pushed_by[place])) == number:
+            moments.append((run.events[place].retire, run.events[place].instruction))
+            place += 1
+        for moment, instruction in moments:
+            if moment > frontier:
+                frontier = moment
+                yield frontier, int(owner[instruction])
+    assert place == len(run.events), (place, len(run.events))
+    yield run.cycles, 0
+
+
+def _pieces(
+    stretches: Iterable[tuple[int, int]], found: Iterable[Slice]
+) -> Iterator[tuple[int, Slice, int, int]]:
+    """(section, slice, first cycle, stop): the slices cut where a stretch ends."""
+    ends = iter(stretches)
+    end, section = next(ends)
+    for one in found:
+        start = one.start
+        while start < one.stop:
+            while end <= start:
+                end, section = next(ends)
+            stop = min(end, one.stop)
+            yield section, one, start, stop
+            start = stop

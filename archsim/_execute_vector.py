@@ -18,6 +18,7 @@ from archsim._isa import Destination, Lookup, Pre, Reduce, Residual
 Ints = NDArray[np.int64]
 Fields = Mapping[str, int]
 _WORD = 1 << 32
+_NO_SHIFT = np.zeros((), np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,10 +73,10 @@ def run_pass(
     rows = slice(0, field["rows"])
     x = sources[field["source"]][_addresses(field, "op0", "src_stride")][..., :lanes].astype(np.int64)
     p = _scaled(x, field, records, rows)
-    y = _affine(p, field, parameters, lanes) if field["affine"] else _sat(p, 16)
+    y, left = _affine(p, field, parameters, lanes) if field["affine"] else (_sat(p, 16), _NO_SHIFT)
     if field["residual"] != Residual.NONE:
         q = sources[1][_addresses(field, "op2", "res_stride")][..., :lanes].astype(np.int64)
-        y = _combined(y, q, field)
+        y = _combined(y, q << left, field)
     t = _looked_up(y, field, tables, records.offset[rows, None, None])
     valid = _valid(field, lanes)
     _write(np.where(valid, t, 0), field, sources, lanes)
@@ -131,16 +132,16 @@ def _scaled(x: Ints, field: _Fields, records: Records, rows: slice) -> Ints:
     return _sat(_rounded(x * records.mantissa[rows, None, None], records.exponent[rows, None, None]), 16)
 
 
-def _affine(p: Ints, field: _Fields, parameters: NDArray[np.int8], lanes: int) -> Ints:
-    words = parameters[(field["op3"] + np.arange(field["chunks"])) % _WORD, :lanes]
-    m = np.ascontiguousarray(words[..., :2]).view("<i2")[..., 0].astype(np.int64)
-    wide = np.zeros((*words.shape[:-1], 8), np.int8)
-    wide[..., 2:] = words[..., 2:]
-    b = wide.view("<i8")[..., 0] >> 16
-    return _sat((p * m + b) >> field["shift"], 16)
+def _affine(p: Ints, field: _Fields, parameters: NDArray[np.int8], lanes: int) -> tuple[Ints, Ints]:
+    """y, and the left shift of the residual in the same parameter words."""
+    places = (field["op3"] + np.arange(field["chunks"])) % _WORD
+    words = np.ascontiguousarray(parameters[places, :lanes]).view("<i8")[..., 0].astype(np.int64)
+    m, b = words << 48 >> 48, words << 3 >> 19
+    return _sat((p * m + b) >> field["shift"], 16), words >> 61 & 7
 
 
 def _combined(y: Ints, q: Ints, field: _Fields) -> Ints:
+    """v, of q already shifted left."""
     shift = np.array(field["res_shift"])
     if field["residual"] == Residual.ADD:
         return _sat(y + _rounded(q * field["res_multiplier"], shift), 16)

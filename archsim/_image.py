@@ -16,6 +16,7 @@ from archsim._program import Region
 from workloads import EXP2, Quantised, QuantisedKernel, exp2_table
 
 Bytes = NDArray[np.int8]
+Ints = NDArray[np.int64]
 
 
 def image(lowered: Lowered, arch: Architecture, inputs: Mapping[str, Bytes]) -> bytes:
@@ -72,22 +73,29 @@ def _write(memory: Bytes, region: Region, words: Bytes) -> None:
 
 def _parameters(plan: Plan, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
     """Parameter words: one set of chunks, and behind it a normalisation's second set."""
-    sets = [(numbers.affine.m, numbers.affine.b)]
+    left = numbers.residual_left
+    sets = [_lane_parameters(numbers.affine.m, numbers.affine.b, left)]
     if numbers.norm is not None:
-        sets.append((numbers.norm.m, numbers.norm.b))
-    return np.concatenate([_parameter_set(plan, m, b, arch.word_bytes) for m, b in sets])
+        sets.append(_lane_parameters(numbers.norm.m, numbers.norm.b, None))
+    return np.concatenate([_parameter_set(plan, values, arch.word_bytes) for values in sets])
 
 
-def _parameter_set(plan: Plan, m: NDArray[np.int64], b: NDArray[np.int64], lanes: int) -> Bytes:
-    """(chunks, 8 * lanes) bytes: for each lane m in two bytes and b in six, little endian."""
+def _lane_parameters(m: Ints, b: Ints, left: Ints | None) -> Ints:
+    """For each column m in 16 bits, b in 45 and the residual's left shift in 3, from bit 0 upwards."""
+    shift = np.zeros(1, np.int64) if left is None else left
+    for values, low, high in ((m, -1 << 15, 1 << 15), (b, -1 << 44, 1 << 44), (shift, 0, 8)):
+        assert low <= values.min() <= values.max() < high, values
+    return shift << 61 | (b & (1 << 45) - 1) << 16 | m & 0xFFFF
+
+
+def _parameter_set(plan: Plan, values: Ints, lanes: int) -> Bytes:
+    """(chunks, 8 * lanes) bytes: a column's parameters in each lane, little endian."""
     lane_words = np.zeros((_chunks(plan), lanes), "<i8")
-    columns = np.stack([np.broadcast_to(v, (_columns(plan),)) for v in (m, b)])
-    blocks = columns.reshape(2, _blocks(plan), -1)
-    panels = -(-blocks.shape[2] // plan.group)
-    padded = np.zeros((2, blocks.shape[1], panels * plan.group), np.int64)
-    padded[:, :, : blocks.shape[2]] = blocks
-    low, high = padded.reshape(2, _chunks(plan), plan.group)
-    lane_words[:, : plan.group] = (high << 16) | (low & 0xFFFF)
+    blocks = np.broadcast_to(values, (_columns(plan),)).reshape(_blocks(plan), -1)
+    panels = -(-blocks.shape[1] // plan.group)
+    padded = np.zeros((blocks.shape[0], panels * plan.group), np.int64)
+    padded[:, : blocks.shape[1]] = blocks
+    lane_words[:, : plan.group] = padded.reshape(_chunks(plan), plan.group)
     return lane_words.view(np.int8).reshape(_chunks(plan), 8 * lanes)
 
 

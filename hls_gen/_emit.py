@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from archsim._architecture import Architecture
 from hls_gen._boards import board_named
 from hls_gen._errors import HlsError
-from hls_gen._kernel import Element, KernelSpec, Port, ports, top_name
+from hls_gen._kernel import KernelSpec, Port, ports, top_name
 from hls_gen._kernels import kernel_header, kernel_source
 from hls_gen._print import print_source
 from hls_gen._project import Project
@@ -28,7 +28,7 @@ def emit(kernel: KernelSpec, architecture: Architecture, *, board: str, tensors:
     """The kernel's C++ project for the architecture's array on a board.
 
     ``tensors`` has one integer array for every port of ``hls_gen.ports(kernel)``: the inputs, and as
-    ``y`` the result that the testbench expects. Biases are 48-bit values. The clock is the
+    ``y`` the result that the testbench expects. Biases are 45-bit values. The clock is the
     architecture's, or the board's where that is slower. Raises HlsError for an unknown board, for a
     tensor that is missing, foreign, of the wrong shape or out of range, and for a kernel of which
     the architecture's memories do not hold one row.
@@ -85,8 +85,7 @@ def _encoded(port: Port, tensors: Tensors) -> bytes:
         raise HlsError(f"shape of {port.name} must be {port.shape}, not {array.shape!r}")
     if array.dtype.kind not in "iu":
         raise HlsError(f"type of {port.name} must be an integer type, not '{array.dtype}'")
-    bits = 48 if port.element is Element.I64 else port.element.value
-    low, high = -(1 << (bits - 1)), (1 << (bits - 1)) - 1
+    low, high = port.bounds
     if int(array.min()) < low or int(array.max()) > high:
         worst = int(array.min()) if int(array.min()) < low else int(array.max())
         raise HlsError(f"values of {port.name} must be in {low}..{high}, not '{worst}'")

@@ -1,7 +1,7 @@
 """The kernels that can be emitted, as values, and the tensors that each one reads and writes.
 
 Arithmetic is that of ``docs/machine.md``: int8 operands, int32 accumulators that wrap, then
-``sat((value * multiplier + bias) >> shift)`` with one int16 multiplier and one int48 bias a column.
+``sat((value * multiplier + bias) >> shift)`` with one int16 multiplier and one int45 bias a column.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from typing import TypeAlias, assert_never
 from hls_gen._errors import HlsError
 
 TABLE_ENTRIES = 256
+BIAS_BITS = 45
 _MAX_EXTENT = 65535
 """Extents are sixteen-bit fields of the machine's instructions."""
 
@@ -48,6 +49,13 @@ class Port:
     name: str
     element: Element
     shape: tuple[int, ...]
+    limits: tuple[int, int] | None = None
+    """Least and greatest value, if not those of the element's type."""
+
+    @property
+    def bounds(self) -> tuple[int, int]:
+        """Least and greatest value."""
+        return self.limits or _signed(self.element.value)
 
     @property
     def size(self) -> int:
@@ -56,6 +64,10 @@ class Port:
         for extent in self.shape:
             size *= extent
         return size
+
+
+def _signed(bits: int) -> tuple[int, int]:
+    return -(1 << bits - 1), (1 << bits - 1) - 1
 
 
 class Operation(Enum):
@@ -69,13 +81,15 @@ class Operation(Enum):
 class ResidualSpec:
     """``sat16(y + ((q * multiplier + half) >> shift))``, or ``sat16((y * q + half) >> shift)``.
 
-    ``half`` is 2^(shift-1), and zero for a shift of zero.
+    ``half`` is 2^(shift-1), and zero for a shift of zero; q is int8, with ``left`` shifted left first.
     """
 
     operation: Operation = Operation.ADD
     multiplier: int = 1
     """Signed, sixteen bits; of ADD only."""
     shift: int = 0
+    left: bool = False
+    """Whether ``residual_left`` has a left shift of 0 to 7 for each column of the residual."""
 
     def __post_init__(self) -> None:
         _check_shift("residual shift", self.shift)
@@ -198,16 +212,18 @@ def _linear_ports(spec: LinearSpec) -> tuple[Port, ...]:
 def _ending(spec: LinearSpec | NormSpec, shape: tuple[int, int]) -> tuple[Port, ...]:
     """Ports of what follows the first affine, and of the result."""
     residual = (Port("residual", Element.I8, shape),) if spec.residual else ()
+    lefts = (Port("residual_left", Element.I8, shape[1:], limits=(0, 7)),)
+    left = lefts if spec.residual and spec.residual.left else ()
     table = (
         (Port("table", Element.I16, (TABLE_ENTRIES,)),) if isinstance(spec, LinearSpec) and spec.table else ()
     )
     norm = _affine_ports(shape[1], "norm_") if spec.norm else ()
-    return (*residual, *table, *norm, Port("y", Element.I8, shape))
+    return (*residual, *left, *table, *norm, Port("y", Element.I8, shape))
 
 
 def _affine_ports(columns: int, prefix: str = "") -> tuple[Port, ...]:
     multiplier = Port(f"{prefix}multiplier", Element.I16, (columns,))
-    return (multiplier, Port(f"{prefix}bias", Element.I64, (columns,)))
+    return (multiplier, Port(f"{prefix}bias", Element.I64, (columns,), limits=_signed(BIAS_BITS)))
 
 
 def _check_name(name: str) -> None:

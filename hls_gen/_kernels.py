@@ -76,7 +76,8 @@ def _ending(
     residual, residuals = cpp.Name("residual"), cpp.Name("residuals")
     load = _call("archsim::load_results", "Output", residual, residuals)
     before = (stream("Output", "Narrow", "residuals"), load) if spec.residual else ()
-    extra = (*((residuals,) if spec.residual else ()), *((cpp.Name("table"),) if table else ()))
+    left = (cpp.Name("residual_left"),) if first.left else ()
+    extra = (*((residuals,) if spec.residual else ()), *left, *((cpp.Name("table"),) if table else ()))
     if spec.norm is None:
         return (first,), (*before, *_finish("output_sums", "", extra))
     last = Pass(

@@ -130,7 +130,10 @@ def _residual(
         return None, {}
     assert isinstance(kernel, Product | Rowwise)
     matrix = reader.matrix(epilogue.residual, kernel, kernel.rows, kernel.cols)
-    return ResidualSpec(multiplier=step.residual_multiplier, shift=step.residual_shift), {"residual": matrix}
+    left = step.residual_left
+    shifted = {} if left is None or not left.any() else {"residual_left": left}
+    spec = ResidualSpec(multiplier=step.residual_multiplier, shift=step.residual_shift, left=bool(shifted))
+    return spec, {"residual": matrix} | shifted
 
 
 def _stage(

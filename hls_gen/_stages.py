@@ -10,7 +10,8 @@ from hls_gen._kernel import TABLE_ENTRIES, Operation, Port, ResidualSpec
 VOID = cpp.Type("void")
 _INT = cpp.Type("int", const=True)
 _I16 = cpp.Type("archsim::i16")
-_I48 = cpp.Type("archsim::i48")
+_I45 = cpp.Type("archsim::i45")
+_U3 = cpp.Type("archsim::u3")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -29,6 +30,11 @@ class Pass:
     shift: int
     residual: ResidualSpec | None = None
     table: bool = False
+
+    @property
+    def left(self) -> bool:
+        """Whether columns of the residual are shifted left."""
+        return self.residual is not None and self.residual.left
 
 
 def stream_type(shape: str, word: str) -> cpp.Type:
@@ -63,10 +69,15 @@ def pass_function(stage: Pass) -> cpp.Function:
         cpp.Parameter(cpp.Type("archsim::i16", const=True), "multiplier", (stage.columns,)),
         cpp.Parameter(cpp.Type("archsim::i64", const=True), "bias", (stage.columns,)),
         *((_stream_parameter(stage.shape, "Narrow", "residuals"),) if stage.residual else ()),
+        *((_left_parameter(stage.columns),) if stage.left else ()),
         *((_TABLE_PARAMETER,) if stage.table else ()),
         _stream_parameter(stage.shape, stage.result, "results"),
     )
     return cpp.Function(VOID, stage.name, parameters, (*_local_memories(stage), _pass_loops(stage)))
+
+
+def _left_parameter(columns: int) -> cpp.Parameter:
+    return cpp.Parameter(cpp.Type("archsim::i8", const=True), "residual_left", (columns,))
 
 
 _TABLE_PARAMETER = cpp.Parameter(cpp.Type("archsim::i16", const=True), "table", (TABLE_ENTRIES,))
@@ -85,7 +96,8 @@ def _stream_parameter(shape: str, word: str, name: str) -> cpp.Parameter:
 def _local_memories(stage: Pass) -> tuple[cpp.Statement, ...]:
     padded = (cpp.Name(f"{stage.shape}::padded_columns"),)
     statements: list[cpp.Statement] = []
-    for local, kind, source in (("multipliers", _I16, "multiplier"), ("biases", _I48, "bias")):
+    left = (("lefts", _U3, "residual_left"),) if stage.left else ()
+    for local, kind, source in (("multipliers", _I16, "multiplier"), ("biases", _I45, "bias"), *left):
         statements += [
             cpp.Declaration(kind, local, padded),
             _partition(local, ("type", "cyclic"), ("factor", stage.lanes)),
@@ -150,7 +162,11 @@ def _lane_body(stage: Pass) -> tuple[cpp.Statement, ...]:
 def _residual_step(residual: ResidualSpec | None) -> tuple[cpp.Statement, ...]:
     if residual is None:
         return ()
-    operands = (cpp.Name("value"), cpp.Subscript(cpp.Name("residual"), cpp.Name("lane")))
+    other: cpp.Expression = cpp.Subscript(cpp.Name("residual"), cpp.Name("lane"))
+    if residual.left:
+        amount = cpp.Subscript(cpp.Name("lefts"), cpp.Name("column"))
+        other = cpp.Call("archsim::shift_left", (other, amount))
+    operands = (cpp.Name("value"), other)
     if residual.operation is Operation.ADD:
         call = cpp.Call("archsim::add_residual", operands, (residual.multiplier, residual.shift))
     else:

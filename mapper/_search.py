@@ -67,15 +67,19 @@ class Space:
     cycles: Ints
     energy_pj: Floats
 
-    def best(self, objective: Objective) -> int:
-        """Position of the optimum: ties go to the other measure, then to the first tiling."""
+    def best(self, objective: Objective, among: NDArray[np.bool_] | None = None) -> int:
+        """Position of the optimum: ties go to the other measure, then to the first tiling.
+
+        ``among`` are the tilings considered, all of them if it is None or has none.
+        """
         latency, energy = self.cycles.astype(np.float64), self.energy_pj
         keys = {
             "latency": (energy, latency),
             "energy": (latency, energy),
             "edp": (latency, latency * energy),
         }[objective]
-        return int(np.lexsort(keys)[0])
+        left_out = np.zeros(len(latency), np.bool_) if among is None or not among.any() else ~among
+        return int(np.lexsort((*keys, left_out))[0])
 
 
 def search(
@@ -85,9 +89,12 @@ def search(
     *,
     table: EnergyTable,
     progress: Callable[[str], None] | None = None,
+    even: bool = False,
 ) -> tuple[Candidate, ...]:
     """The best tiling of each kernel of ``cascade`` on ``arch``, in the order of the kernels.
 
+    With ``even``, the best of those that cut each dimension in equal parts, where there are any: a
+    program needs instructions of their own for parts of another size.
     Raises MapperError where a kernel has no tiling that fits, with the tightest reason.
     """
     if objective not in OBJECTIVES:
@@ -100,7 +107,7 @@ def search(
             if progress is not None:
                 progress(item.kernel.name)
             space = explore(item, arch, table)
-            known[key] = space.best(objective), space
+            known[key] = space.best(objective, _even(item, space.tilings) if even else None), space
         position, space = known[key]
         tiling = space.tilings.one(position)
         found.append(
@@ -170,6 +177,15 @@ def _take(tilings: Tilings, mask: NDArray[np.bool_]) -> Tilings:
     return Tilings(
         tilings.rows[mask], tilings.col_chunks[mask], tilings.inner_chunks[mask], tilings.cols_outer[mask]
     )
+
+
+def _even(item: Plan, tilings: Tilings) -> NDArray[np.bool_]:
+    """Which tilings have tiles of one size only."""
+    whole = item.rows % tilings.rows == 0
+    if isinstance(item, ProductPlan):
+        whole &= item.col_chunks % tilings.col_chunks == 0
+        whole &= item.inner_chunks % tilings.inner_chunks == 0
+    return np.asarray(whole, np.bool_)
 
 
 def _shape(item: Plan) -> object:

@@ -21,12 +21,13 @@ from archsim import (
     image,
     simulate,
     tensors_of,
+    written_at,
 )
 from rtl._build import Design
 from rtl._cosim import Driver, Progress, run_jobs
 from rtl._encode import encode
 from rtl._errors import RtlError
-from rtl._jobs import Job, RunResult
+from rtl._jobs import Job, RunResult, beside
 from workloads import evaluate_quantised
 
 Bytes = NDArray[np.int8]
@@ -81,6 +82,9 @@ class Checked:
     differences: tuple[Difference, ...]
     counters: Mapping[str, tuple[int, int]]
     """Counters that differ: name -> (simulated, hardware); none is compared under random stalls."""
+    finished: Mapping[str, tuple[int, int]]
+    """Cycle of each stored tensor's last byte: tensor -> (simulated, hardware), ``NEVER`` for a write that
+    only one of them has. Empty under random stalls, and for a run too long to be traced whole."""
 
     @property
     def mismatches(self) -> int:
@@ -88,9 +92,14 @@ class Checked:
         return sum(difference.wrong for difference in self.differences)
 
     @property
+    def untimely(self) -> Mapping[str, tuple[int, int]]:
+        """Those of ``finished`` that differ."""
+        return {tensor: pair for tensor, pair in self.finished.items() if pair[0] != pair[1]}
+
+    @property
     def passed(self) -> bool:
-        """Whether every bit and every counter, cycles among them, agrees."""
-        return not self.differences and not self.counters
+        """Whether every bit, every counter, cycles among them, and every tensor's last cycle agrees."""
+        return not self.differences and not self.counters and not self.untimely
 
 
 def cosim(
@@ -105,7 +114,8 @@ def cosim(
     """Run each program on ``design`` in Verilator and compare it with the oracle and the simulator.
 
     Every tensor that the program stores is compared with ``workloads.evaluate_quantised``, element
-    by element; every counter of the core with ``archsim.simulate``, unless stalls are random.
+    by element; unless stalls are random, every counter of the core is compared with ``archsim.simulate``,
+    and the cycle in which each of those tensors is complete with ``archsim.written_at``.
     Raises RtlError where a run ends with an error in its status register.
     """
     expected = [_oracle(run) for run in runs]
@@ -117,14 +127,17 @@ def cosim(
         )
         for run in runs
     ]
+    finishes = [_predicted_finishes(design, run) for run in runs]
     jobs = [
-        _job(design, run, simulation, tensors)
-        for run, simulation, tensors in zip(runs, simulations, expected, strict=True)
+        _job(design, run, cycles=simulation.cycles, finishes=times, expected=tensors)
+        for run, simulation, times, tensors in zip(runs, simulations, finishes, expected, strict=True)
     ]
     results = run_jobs(design, jobs, driver=driver, trace=trace, junit=junit, progress=progress)
     return tuple(
-        _checked(design, run, result=result, simulation=simulation, expected=tensors)
-        for run, result, simulation, tensors in zip(runs, results, simulations, expected, strict=True)
+        _checked(design, run, result=result, simulation=simulation, finishes=times, expected=tensors)
+        for run, result, simulation, times, tensors in zip(
+            runs, results, simulations, finishes, expected, strict=True
+        )
     )
 
 
@@ -164,7 +177,24 @@ def _oracle(run: Run) -> dict[str, Bytes]:
     return evaluate_quantised(run.lowered.quantised, run.inputs)
 
 
-def _job(design: Design, run: Run, simulation: Simulation, expected: Mapping[str, Bytes]) -> Job:
+def _predicted_finishes(design: Design, run: Run) -> dict[str, int]:
+    """When each tensor must be complete; empty under random stalls and for too long a run."""
+    if run.stall_seed is not None:
+        return {}
+    program, address = run.lowered.program, run.lowered.program_address
+    # Beside the untraced simulation, not in its place: only that one skips periods, as users' do.
+    traced = simulate(_timed(design, run), program, trace=True, program_address=address)
+    return written_at(program, traced) if traced.complete else {}
+
+
+def _job(
+    design: Design,
+    run: Run,
+    *,
+    cycles: int,
+    finishes: Mapping[str, int],
+    expected: Mapping[str, Bytes],
+) -> Job:
     lowered, arch = run.lowered, design.arch
     regions = {region.tensor: region for region in lowered.program.regions}
     wanted = {}
@@ -179,9 +209,10 @@ def _job(design: Design, run: Run, simulation: Simulation, expected: Mapping[str
         encoded=encode(lowered.program),
         memory=run.memory or arch.memory,
         stall_seed=run.stall_seed,
-        limit_cycles=20 * simulation.cycles + 100_000,
+        limit_cycles=20 * cycles + 100_000,
         expected=wanted,
-        expected_cycles=simulation.cycles if run.stall_seed is None else None,
+        expected_cycles=cycles if run.stall_seed is None else None,
+        expected_written_at=finishes,
     )
 
 
@@ -191,6 +222,7 @@ def _checked(
     *,
     result: RunResult,
     simulation: Simulation,
+    finishes: Mapping[str, int],
     expected: Mapping[str, Bytes],
 ) -> Checked:
     if result.status & ~DONE:
@@ -210,6 +242,7 @@ def _checked(
         compared=sum(values.size for values in expected.values()),
         differences=compare(run.lowered, expected, tensors),
         counters=counters,
+        finished=beside(finishes, result.written_at) if finishes else {},
     )
 
 

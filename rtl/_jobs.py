@@ -14,6 +14,7 @@ import numpy as np
 from archsim._architecture import Memory
 from archsim._counters import COUNTER_ADDRESS, COUNTERS, Counter
 from archsim._isa import INSTRUCTION_BYTES
+from archsim._lower_memory import PAGE_BYTES
 from archsim._program import Program, Region
 from rtl._errors import RtlError
 
@@ -23,6 +24,8 @@ JOBS_VARIABLE = "ARCHSIM_BENCH_JOBS"
 JUDGE_VARIABLE = "ARCHSIM_BENCH_JUDGE"
 
 DEFAULT_LIMIT_CYCLES = 100_000_000
+NEVER = -1
+"""In place of a cycle: in none."""
 _SEEDS = 2**32 - 1
 
 
@@ -40,7 +43,7 @@ class Operation(IntEnum):
     WAIT = 5
     """Until the interrupt, or as many cycles as the first argument."""
     DUMP = 6
-    """Write the range of memory that the core has written to the job's file."""
+    """Write the range of memory that the core has written, and when it did, to the job's files."""
     VIOLATIONS = 7
     """Count the broken AXI rules."""
 
@@ -109,6 +112,8 @@ class Job:
     expected: Mapping[str, bytes] = field(default_factory=lambda: MappingProxyType({}))
     """Bytes that regions of the program, by tensor name, must hold afterwards."""
     expected_cycles: int | None = None
+    expected_written_at: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """What ``RunResult.written_at`` must be; not compared where empty."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,6 +131,12 @@ class RunResult:
     simulated_hz: float
     mismatches: tuple[str, ...]
     """Where the run differs from what the job expected, one sentence each."""
+    written_at: Mapping[str, int] = field(default_factory=lambda: MappingProxyType({}))
+    """The cycle of the last data beat written to each region, by tensor; regions never written are not here.
+
+    Cycles are numbered as in ``docs/machine.md``. A page of memory has one such cycle, so that regions
+    which share a page share it.
+    """
 
     def counter(self, which: Counter) -> int:
         """Value of one named counter."""
@@ -212,6 +223,7 @@ def write_job(folder: Path, number: int, *, job: Job, steps: Sequence[Step], wid
     # Read-only mappings cannot be pickled, and of the program only its regions are judged.
     parts = {each.name: getattr(job, each.name) for each in fields(Job)}
     parts |= {"program": (job.program.name, job.program.regions), "expected": dict(job.expected)}
+    parts |= {"expected_written_at": dict(job.expected_written_at)}
     (folder / f"{number}.job").write_bytes(pickle.dumps((parts, widths)))
 
 
@@ -257,6 +269,23 @@ def read_memory(folder: Path, number: int, *, before: bytes, written: int, bus_b
     return (before[:first] + data + before[end:])[: len(before)]
 
 
+def read_pages(folder: Path, number: int) -> dict[int, int]:
+    """Page of memory -> the cycle of the last data beat that job ``number`` wrote there."""
+    lines = (folder / f"{number}.pages").read_text().splitlines()
+    return {int(page): int(cycle) for page, cycle in (line.split() for line in lines)}
+
+
+def region_cycles(regions: Sequence[Region], pages: Mapping[int, int]) -> dict[str, int]:
+    """The last cycle of the pages that each region lies on; none for a region of pages never written."""
+    found = {}
+    for region in regions:
+        first, end = region.address // PAGE_BYTES, -(-(region.address + region.size_bytes) // PAGE_BYTES)
+        cycles = [pages[page] for page in range(first, end) if page in pages]
+        if cycles:
+            found[region.tensor] = max(cycles)
+    return found
+
+
 def check_run(folder: Path, number: int, steps: Sequence[Step], answers: Sequence[Answer]) -> tuple[str, ...]:
     """Reasons why job ``number`` cannot be believed: a hang, or AXI rules that were broken."""
     complaints = []
@@ -286,14 +315,18 @@ def run_result(folder: Path, number: int) -> RunResult:
     wait = values[Step(Operation.WAIT, job.limit_cycles)]
     written = values[Step(Operation.DUMP, number)].value
     image = read_memory(folder, number, before=memory_image(job), written=written, bus_bytes=widths.bus_bytes)
+    written_at = region_cycles(job.program.regions, read_pages(folder, number))
+    cycles = counters[Counter.CYCLES]
+    different = mismatches(job, image, cycles=cycles, word_bytes=widths.word_bytes)
     return RunResult(
-        cycles=counters[Counter.CYCLES],
+        cycles=cycles,
         counters=counters,
         status=values[Step(Operation.READ, Register.STATUS)].value,
         image=image,
         wall_s=wait.wall_s,
         simulated_hz=(wait.value >> 1) / max(wait.wall_s, 1e-9),
-        mismatches=mismatches(job, image, cycles=counters[Counter.CYCLES], word_bytes=widths.word_bytes),
+        mismatches=(*different, *untimely(job.expected_written_at, written_at)),
+        written_at=written_at,
     )
 
 
@@ -308,6 +341,21 @@ def mismatches(job: Job, image: bytes, *, cycles: int, word_bytes: int) -> tuple
             raise RtlError(f"expected must name regions of the program, not {tensor!r}")
         found += tensor_mismatch(regions[tensor], image, wanted, word_bytes=word_bytes)
     return tuple(found)
+
+
+def untimely(expected: Mapping[str, int], got: Mapping[str, int]) -> tuple[str, ...]:
+    """Where tensors were complete in another cycle than expected, one sentence each."""
+    return tuple(
+        f"{tensor}: last byte expected in cycle {wanted}, got {cycle}"
+        for tensor, (wanted, cycle) in beside(expected, got).items()
+        if wanted != cycle and expected
+    )
+
+
+def beside(expected: Mapping[str, int], got: Mapping[str, int]) -> dict[str, tuple[int, int]]:
+    """Tensor -> (expected, got) for the tensors of either, ``NEVER`` where one does not have it."""
+    names = dict.fromkeys((*expected, *got))
+    return {name: (expected.get(name, NEVER), got.get(name, NEVER)) for name in names}
 
 
 def tensor_mismatch(region: Region, image: bytes, wanted: bytes, *, word_bytes: int) -> list[str]:

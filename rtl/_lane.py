@@ -24,13 +24,18 @@ COARSE_SHIFT = 7
 FINE_SHIFT = 8
 GAIN = 10
 BIAS = 12
-SECOND = 16
+SECOND = 15
 MAXIMUM = 20
 KEEP = 24
 RESULT = 25
 
-RES_SHIFT_LIMIT = 24
-"""A residual product has 24 bits: shifted right, with rounding, by this much or more it is zero."""
+LEFT_BITS = 3
+RES_SHIFT_LIMIT = 31
+"""A residual product p shifted right, with rounding, by this much or more is zero.
+
+An int8 shifted left by at most 7 lies in [-2^14, 2^14), and the other factor in [-2^15, 2^15), so
+|p| <= 2^29; then 0 < p + 2^(s-1) < 2^s for every s >= 31, and s = 30 still gives 1 for p = 2^29.
+"""
 
 SETUP = data.StructLayout(
     {
@@ -69,8 +74,8 @@ class Lane(wiring.Component):
         MANTISSA, ROUND, COARSE_SHIFT, FINE_SHIFT: the row's scale; 1 and no shift for pre NONE.
     gain, bias:
         GAIN, BIAS: m and b of the parameter word; 1 and 0 in a pass that is not affine.
-    second:
-        SECOND: the residual operand.
+    second, left:
+        SECOND: the residual operand, and its shift of the parameter word; 0 in a pass that is not affine.
     keep:
         KEEP: the element is part of its row; if not, the result is 0.
     result:
@@ -85,7 +90,8 @@ class Lane(wiring.Component):
         element = {"int32": In(signed(32)), "int8": In(signed(8)), "int16": In(signed(16))}
         row = {"offset": In(signed(32)), "maximum": In(signed(32)), "mantissa": In(16)}
         scale = {"round": In(47), "coarse": In(3), "fine": In(3)}
-        other = {"gain": In(signed(16)), "bias": In(signed(48)), "second": In(signed(8)), "keep": In(1)}
+        parameters = {"gain": In(signed(16)), "bias": In(signed(45)), "left": In(LEFT_BITS)}
+        other = {**parameters, "second": In(signed(8)), "keep": In(1)}
         members = {"setup": In(SETUP), **element, **row, **scale, **other, **load}
         super().__init__({**members, "result": Out(signed(16))})
 
@@ -122,10 +128,11 @@ class Lane(wiring.Component):
         return _stage(m, saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16))
 
     def _combined(self, m: Any, y: Any) -> Any:
-        """Stages 17 to 20: v; one multiplier serves ADD and MULTIPLY."""
+        """Stages 16 to 20: v; one multiplier, of 16 by 15 bits, serves ADD and MULTIPLY."""
         setup = self.setup
         adds = setup.residual == Residual.ADD
-        product = _stage(m, Mux(adds, setup.res_multiplier, y) * self.second)
+        second = _stage(m, self.second << self.left)
+        product = _stage(m, Mux(adds, setup.res_multiplier, y) * second)
         rounded = _stage(m, product + setup.res_half)
         shifted = _stage(m, rounded >> setup.res_shift)
         y = delayed_word(m, y, 3)

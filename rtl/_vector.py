@@ -14,7 +14,7 @@ from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Opcode, Pre, R
 from archsim._timing import vector_latency
 from rtl import _lane
 from rtl._command import VECTOR_EVENTS, command_layout
-from rtl._lane import LANE_MODULE, RES_SHIFT_LIMIT, TABLE_ENTRIES, Lane, lane_text
+from rtl._lane import LANE_MODULE, LEFT_BITS, RES_SHIFT_LIMIT, TABLE_ENTRIES, Lane, lane_text
 from rtl._pipe import delayed, delayed_word, placed, read_port, saturated, write_port
 from rtl._rowunit import Records, unit_latency
 
@@ -23,6 +23,8 @@ WRITE_STAGE = _lane.RESULT + 1
 """Cycles from a slot's issue to its word being written."""
 
 _PLACE_STAGE = _lane.KEEP - 1
+_PARAMETER = data.StructLayout({"gain": signed(16), "bias": signed(45), "left": LEFT_BITS})
+"""A lane's part of a parameter word, from bit 0 upwards."""
 
 
 def extra_verilog(arch: Architecture) -> str:
@@ -151,6 +153,7 @@ class VectorEngine(wiring.Component):
             for c in range(self.lanes)
         ]
         self._elements(m, lanes, self._buffer(m, passes, front, back, lanes, command), command)
+        self._parameters(m, lanes, command)
         self._rows(m, lanes, front, records, command)
         self._tables(m, lanes, slot & is_table, front, command)
         self._places(m, lanes, back, records, command)
@@ -227,7 +230,7 @@ class VectorEngine(wiring.Component):
         return read.data
 
     def _elements(self, m: Any, lanes: list[Any], buffered: Any, command: Any) -> None:
-        """The lanes' setup, elements, parameters and residuals."""
+        """The lanes' setup, elements and residuals."""
         setup = Signal(_lane.SETUP, reset_less=True)
         names = ("source", "pre", "residual", "lookup", "slot", "count", "res_multiplier")
         limited = Mux(command.res_shift > RES_SHIFT_LIMIT, RES_SHIFT_LIMIT, command.res_shift)
@@ -237,24 +240,29 @@ class VectorEngine(wiring.Component):
             setup.res_shift.eq(limited),
             setup.res_half.eq((C(1) << limited[:5]) >> 1),
         ]
-        words = data.View(data.ArrayLayout(64, self.arch.word_bytes), self.param_read.data)
-        gains = Cat(words[c][:16] for c in range(self.lanes))
-        biases = Cat(words[c][16:] for c in range(self.lanes))
-        gains = delayed_word(m, gains, _lane.GAIN - 1 - _lane.READ)
-        biases = delayed_word(m, biases, _lane.BIAS - 1 - _lane.READ)
         seconds = delayed_word(m, self.residual_read.data[: 8 * self.lanes], _lane.SECOND - _lane.READ)
         for c, lane in enumerate(lanes):
-            gain = Mux(command.affine, gains.word_select(c, 16).as_signed(), 1)
-            bias = Mux(command.affine, biases.word_select(c, 48).as_signed(), 0)
             m.d.comb += [
                 lane.setup.eq(setup),
                 lane.int32.eq(self.acc_read.data.word_select(c, 32)),
                 lane.int8.eq(self.source_read.data.word_select(c, 8)),
                 lane.int16.eq(buffered[c]),
-                lane.gain.eq(delayed_word(m, gain, 1)),
-                lane.bias.eq(delayed_word(m, bias, 1)),
                 lane.second.eq(seconds.word_select(c, 8)),
             ]
+
+    def _parameters(self, m: Any, lanes: list[Any], command: Any) -> None:
+        """Each part of the parameter word at its stage; without an affine, what changes nothing."""
+        words = data.View(data.ArrayLayout(_PARAMETER, self.arch.word_bytes), self.param_read.data)
+        for name, stage, neutral in (
+            ("gain", _lane.GAIN, 1),
+            ("bias", _lane.BIAS, 0),
+            ("left", _lane.SECOND, 0),
+        ):
+            parts = delayed_word(m, Cat(words[c][name] for c in range(self.lanes)), stage - 1 - _lane.READ)
+            values = data.View(data.ArrayLayout(_PARAMETER[name].shape, self.lanes), parts)
+            for c, lane in enumerate(lanes):
+                value = Mux(command.affine, values[c], neutral)
+                m.d.comb += getattr(lane, name).eq(delayed_word(m, value, 1))
 
     def _rows(self, m: Any, lanes: list[Any], front: Slots, records: Records, command: Any) -> None:
         """The row's record, to each of the lanes' stages that uses a part of it."""

@@ -8,13 +8,15 @@
 // AXI4 memory of one port. With stalls off, burst j whose address handshake is in cycle a_j gives its
 // first beat at max(a_j + read_latency, previous beat + read_interval) and the next ones read_interval
 // apart; a write data beat is accepted write_interval after the previous one at the earliest, and the
-// response follows the last beat by write_latency. Bursts are answered in order.
+// response follows the last beat by write_latency. Bursts are answered in order. For each page it keeps
+// the cycle of the last beat written there, counted as the core counts: cycle 0 is the first with busy.
 module axi_memory #(
     parameter int BYTES = 16,
     parameter int CAPACITY = 1 << 26
 ) (
     input  wire clk,
     input  wire rst,
+    input  wire busy,
     input  wire [31:0] image_bytes,
     input  wire [31:0] read_latency,
     input  wire [31:0] read_interval,
@@ -58,10 +60,13 @@ module axi_memory #(
     localparam int SHIFT = $clog2(BYTES);
     localparam int WORDS = CAPACITY / BYTES;
     localparam int DEPTH = 128;  // bursts in flight in each direction
+    localparam int PAGE_SHIFT = 12;
+    localparam int PAGES = CAPACITY >> PAGE_SHIFT;
     localparam logic [1:0] OKAY = 2'b00, SLVERR = 2'b10, DECERR = 2'b11;
 
     logic [8*BYTES-1:0] cells [0:WORDS-1];
-    logic [63:0] now = 0;
+    logic [63:0] last_write [0:PAGES-1];  // 0 for none: a core fetches its program before it can write
+    logic [63:0] now = 0, cycle = 0;
     logic [31:0] stall = 0;
     string folder;
     integer file, journal = 0;
@@ -156,6 +161,7 @@ module axi_memory #(
     task automatic store(input logic [31:0] at);
         for (int i = 0; i < BYTES; i++)
             if (wstrb[i]) cells[(at >> SHIFT) % WORDS][8*i +: 8] = wdata[8*i +: 8];
+        last_write[(at >> PAGE_SHIFT) % PAGES] = cycle;
         if (at < written_first) written_first = at;
         if (at + BYTES > written_end) written_end = at + BYTES;
     endtask
@@ -218,6 +224,7 @@ module axi_memory #(
         if (file == 0) $fatal(1, "%s/%0d.image cannot be read", folder, file_number);
         void'($fread(cells, file, 0, (image_bytes + BYTES - 1) >> SHIFT));
         $fclose(file);
+        for (int i = 0; i < PAGES; i++) last_write[i] = 0;
         violations = 0;
     endtask
 
@@ -229,6 +236,13 @@ module axi_memory #(
         $fclose(file);
     endtask
 
+    task automatic dump_pages;
+        file = $fopen($sformatf("%s/%0d.pages", folder, file_number), "w");
+        if (file == 0) $fatal(1, "%s/%0d.pages cannot be written", folder, file_number);
+        for (int i = 0; i < PAGES; i++) if (last_write[i] != 0) $fdisplay(file, "%0d %0d", i, last_write[i]);
+        $fclose(file);
+    endtask
+
     initial begin
         folder = ".";
         void'($value$plusargs("work=%s", folder));
@@ -236,7 +250,10 @@ module axi_memory #(
 
     always_ff @(posedge clk) begin
         if (load) load_image();
-        if (dump) dump_written();
+        if (dump) begin
+            dump_written();
+            dump_pages();
+        end
         if (rst) reset_channels();
         else begin
             check_held();
@@ -252,6 +269,7 @@ module axi_memory #(
         stall = stall ^ (stall >> 17);
         stall = stall ^ (stall << 5);
         now = now + 1;
+        cycle = busy ? cycle + 1 : 0;
     end
 endmodule
 
@@ -303,7 +321,7 @@ module harness #(
     `CORE core (.*);
 
     axi_memory #(.BYTES(BYTES), .CAPACITY(CAPACITY)) memory (
-        .clk, .rst, .load, .dump, .file_number(first), .violations, .written_first, .written_end,
+        .clk, .rst, .busy, .load, .dump, .file_number(first), .violations, .written_first, .written_end,
         .image_bytes(settings[0]), .read_latency(settings[1]), .read_interval(settings[2]),
         .write_latency(settings[3]), .write_interval(settings[4]), .stall_seed(settings[5]),
         .error_first(settings[6]), .error_last(settings[7]),

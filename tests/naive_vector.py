@@ -32,7 +32,7 @@ class State:
     """The memories that a VECTOR pass sees; a word is a list of lanes, absent words are zero.
 
     Scratchpad words have L signed bytes, accumulator and buffer words C integers, parameter words
-    pairs (m, b) for L lanes, tables 256 entries.
+    triples (m, b, left) for L lanes, tables 256 entries.
     """
 
     lanes: int
@@ -40,7 +40,7 @@ class State:
     scratchpad: dict[int, list[int]] = field(default_factory=dict)
     accumulators: dict[int, list[int]] = field(default_factory=dict)
     buffer: dict[int, list[int]] = field(default_factory=dict)
-    parameters: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
+    parameters: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
     tables: dict[int, list[int]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
 
@@ -119,13 +119,13 @@ def _element(state: State, fields: Fields, row: Row, place: tuple[int, int, int]
     i, j, c = place
     x = _source(state, Source(fields["source"]), fields["op0"] + j * fields["src_stride"] + i, c)
     p = _scaled(x, Pre(fields["pre"]), fields["count"], row)
-    y = sat16(p)
+    y, left = sat16(p), 0
     if fields["affine"]:
-        m, b = state.parameters[fields["op3"] + j][c]
+        m, b, left = state.parameters[fields["op3"] + j][c]
         y = sat16((p * m + b) >> fields["shift"])
     v = y
     if fields["residual"] != Residual.NONE:
-        q = state.scratchpad[fields["op2"] + j * fields["res_stride"] + i][c]
+        q = state.scratchpad[fields["op2"] + j * fields["res_stride"] + i][c] * 2**left
         if fields["residual"] == Residual.ADD:
             v = sat16(y + rounded_shift(q * fields["res_multiplier"], fields["res_shift"]))
         else:

@@ -69,18 +69,23 @@ def rounding(shift: Integers) -> Ints:
 
 
 def affine(p: Integers, m: Integers, b: Integers, shift: int) -> Ints:
-    """``sat16((p * m + b) >> shift)``: p int32, m int16, b int48 with the rounding in it."""
+    """``sat16((p * m + b) >> shift)``: p int32, m int16, b int45 with the rounding in it."""
     return sat16(_ints(p) * _ints(m) + _ints(b) >> shift)
 
 
-def residual_add(y: Integers, q: Integers, multiplier: int, shift: int) -> Ints:
-    """``sat16(y + (q * multiplier, shifted right with rounding))``: q int8, multiplier int16."""
-    return sat16(_ints(y) + (_ints(q) * multiplier + rounding(shift) >> shift))
+def residual_add(y: Integers, q: Integers, multiplier: int, shift: int, *, left: Integers = 0) -> Ints:
+    """``sat16(y + ((q << left) * multiplier, shifted right with rounding))``.
+
+    q int8, multiplier int16, left 0 to 7: the product is at most 2**29 in magnitude.
+    """
+    shifted = _ints(q) << _ints(left)
+    return sat16(_ints(y) + (shifted * multiplier + rounding(shift) >> shift))
 
 
-def residual_multiply(y: Integers, q: Integers, shift: int) -> Ints:
-    """``sat16(y * q, shifted right with rounding)``: q int8."""
-    return sat16(_ints(y) * _ints(q) + rounding(shift) >> shift)
+def residual_multiply(y: Integers, q: Integers, shift: int, *, left: Integers = 0) -> Ints:
+    """``sat16(y * (q << left), shifted right with rounding)``: q int8, left 0 to 7."""
+    shifted = _ints(q) << _ints(left)
+    return sat16(_ints(y) * shifted + rounding(shift) >> shift)
 
 
 def table_lookup(v: Integers, table: Integers) -> Ints:
@@ -195,24 +200,25 @@ class Affine:
         return affine(p, self.m, self.b, self.shift)
 
 
-def affine_parameters(scale_in: Floats, bias: Floats = 0.0, *, scale_out: float) -> Affine:
+def affine_parameters(scale_in: Floats, bias: Floats = 0.0, *, scale_out: Floats) -> Affine:
     """The :class:`Affine` that turns ``p * scale_in + bias`` into units of ``scale_out``, to nearest.
 
-    ``scale_in`` (real value of one unit of p) and ``bias`` (real) are scalars or one for each
-    column. The shift is the largest for which every m fits int16 and every b int48; then m's
+    ``scale_in`` (real value of one unit of p), ``bias`` (real) and ``scale_out`` are scalars or one
+    for each column. The shift is the largest for which every m fits int16 and every b int45; then m's
     relative error is at most 2**-15 in the column of largest scale.
     """
+    unit = np.asarray(scale_out, np.float64)
     ratio, offset = np.broadcast_arrays(
-        np.atleast_1d(np.asarray(scale_in, np.float64) / scale_out), np.asarray(bias, np.float64) / scale_out
+        np.atleast_1d(np.asarray(scale_in, np.float64) / unit), np.asarray(bias, np.float64) / unit
     )
     if not (np.isfinite(ratio).all() and np.isfinite(offset).all()):
         raise WorkloadError("scales and biases of an affine pass must be finite, not infinite or nan")
     for shift in range(MAX_SHIFT, -1, -1):
         m = np.rint(ratio * 2.0**shift)
         b = np.rint(offset * 2.0**shift) + (2.0 ** (shift - 1) if shift else 0.0)
-        if np.abs(m).max() <= 32767 and np.abs(b).max() < 2.0**47:
+        if np.abs(m).max() <= 32767 and np.abs(b).max() < 2.0**44:
             return Affine(m.astype(np.int64), b.astype(np.int64), shift)
-    largest = max(np.abs(ratio).max(), np.abs(offset).max() / 2.0**32)
+    largest = max(np.abs(ratio).max(), np.abs(offset).max() / 2.0**29)
     raise WorkloadError(f"the scale ratio of an affine pass must be at most 32767, not {largest:g}")
 
 
@@ -258,11 +264,17 @@ def quantise(x: Floats, unit: float, *, bits: int = 8) -> Ints:
 
 @dataclass(frozen=True, slots=True)
 class Residual:
-    """A second int8 operand of a pass, added as ``q * multiplier >> shift``."""
+    """A second int8 operand of a pass, added as ``(q << left) * multiplier >> shift``."""
 
     q: Ints
     multiplier: int
     shift: int
+    left: Ints | int = 0
+    """0 to 7; one for each column, or one for all."""
+
+    def added_to(self, y: Integers) -> Ints:
+        """``residual_add`` of this operand."""
+        return residual_add(y, self.q, self.multiplier, self.shift, left=self.left)
 
 
 def requantise(
@@ -275,7 +287,7 @@ def requantise(
     """One pass from accumulators to int8: affine, then residual addition, then the function table."""
     v = parameters(accumulators)
     if residual is not None:
-        v = residual_add(v, residual.q, residual.multiplier, residual.shift)
+        v = residual.added_to(v)
     if table is not None:
         v = table_lookup(v, table)
     return sat8(v).astype(np.int8)
@@ -333,12 +345,12 @@ def layernorm_rows(
     valid = np.arange(values.shape[-1]) < count
     t = first(values)
     if residual is not None:
-        t = residual_add(t, residual.q, residual.multiplier, residual.shift)
+        t = residual.added_to(t)
     t = np.where(valid, t, 0)
     record = moments_record(t, count) if centred else squares_record(t, count)
     return np.where(valid, sat8(second(norm(t, count, record))), 0).astype(np.int8)
 
 
-def norm_parameters(gamma: Floats, beta: Floats = 0.0, *, scale_out: float) -> Affine:
+def norm_parameters(gamma: Floats, beta: Floats = 0.0, *, scale_out: Floats) -> Affine:
     """The :class:`Affine` after NORM: ``normalised * gamma + beta`` in units of ``scale_out``."""
     return affine_parameters(np.asarray(gamma, np.float64) * NORM_UNIT, beta, scale_out=scale_out)

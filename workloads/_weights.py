@@ -1,8 +1,10 @@
-"""Weights of a BERT checkpoint, bound to the tensors of the cascade that its configuration gives."""
+"""Weights of a BERT or ViT checkpoint, bound to the tensors of the cascade that its configuration gives."""
 
 from __future__ import annotations
 
+import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,11 +22,30 @@ from workloads._model import Model, constant_tensors
 Array = npt.NDArray[np.float64]
 
 MAX_TENSOR_ELEMENTS = 1 << 28
+MAX_INDEX_BYTES = 1 << 24
+MAX_SHARDS = 1024
 _FILE = "model.safetensors"
-_PREFIXES = ("", "bert.")
-_FLOATS = frozenset({"F16", "F32", "F64"})
+_INDEX = "model.safetensors.index.json"
+_SHARD = re.compile(r"[A-Za-z0-9._-]+\.safetensors")
+_BFLOAT = "BF16"
+_FLOATS = frozenset({"F16", "F32", "F64", _BFLOAT})
 
-_BLOCK: Mapping[str, str] = MappingProxyType(
+
+@dataclass(frozen=True, slots=True)
+class _Family:
+    """How the checkpoints of a model type name their tensors."""
+
+    prefixes: tuple[str, ...]
+    """Put before the names of the encoder's tensors, or not."""
+    known_by: str
+    """A tensor that every checkpoint has."""
+    block: Mapping[str, str]
+    """Name within a layer of each weight tensor of the cascade."""
+    optional: frozenset[str] = frozenset()
+    """Weights that a configuration may leave out."""
+
+
+_BERT_BLOCK: Mapping[str, str] = MappingProxyType(
     {
         "WQ": "attention.self.query.weight",
         "BQ": "attention.self.query.bias",
@@ -44,18 +65,57 @@ _BLOCK: Mapping[str, str] = MappingProxyType(
         "BZ": "output.LayerNorm.bias",
     }
 )
-"""Name within a layer of each weight tensor of the cascade."""
+_VIT_BLOCK: Mapping[str, str] = MappingProxyType(
+    {
+        "GXN": "layernorm_before.weight",
+        "BXN": "layernorm_before.bias",
+        "WQ": "attention.attention.query.weight",
+        "BQ": "attention.attention.query.bias",
+        "WK": "attention.attention.key.weight",
+        "BK": "attention.attention.key.bias",
+        "WV": "attention.attention.value.weight",
+        "BV": "attention.attention.value.bias",
+        "WO": "attention.output.dense.weight",
+        "BO": "attention.output.dense.bias",
+        "GYN": "layernorm_after.weight",
+        "BYN": "layernorm_after.bias",
+        "W1": "intermediate.dense.weight",
+        "B1": "intermediate.dense.bias",
+        "W2": "output.dense.weight",
+        "B2": "output.dense.bias",
+    }
+)
+_FAMILIES: Mapping[str, _Family] = MappingProxyType(
+    {
+        "bert": _Family(("", "bert."), "embeddings.word_embeddings.weight", _BERT_BLOCK),
+        "vit": _Family(
+            ("", "vit."),
+            "embeddings.patch_embeddings.projection.weight",
+            _VIT_BLOCK,
+            frozenset({"BQ", "BK", "BV"}),
+        ),
+    }
+)
+_NORMS = ("LayerNorm", "layernorm")
 
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """A BERT checkpoint: its configuration, its file, and what each tensor in it looks like."""
+    """A checkpoint: its configuration, its files, and what each tensor in them looks like."""
 
     config: Config
     path: Path
+    """The file, or the index of several."""
     prefix: str
     """Put before the names of the encoder's tensors."""
     shapes: Mapping[str, tuple[int, ...]]
+    files: Mapping[str, Path]
+    """The file that holds each tensor."""
+
+    @property
+    def family(self) -> str:
+        """``bert`` or ``vit``."""
+        return self.config.text("model_type")
 
     @property
     def layers(self) -> int:
@@ -75,22 +135,34 @@ class Checkpoint:
             raise WorkloadError(
                 f"{self.path}: tensor {full} must have at most {MAX_TENSOR_ELEMENTS} elements"
             )
-        return _read(self.path, full)
+        return _read(self.files[full], full)
 
 
 def load_weights(directory: Path) -> Checkpoint:
-    """The checkpoint in ``directory``: ``config.json`` and ``model.safetensors``, of model type bert.
+    """The checkpoint in ``directory``, of model type bert or vit.
 
-    Reads names and shapes; tensors are read when they are bound. Raises :class:`WorkloadError`.
+    ``directory`` holds ``config.json`` and ``model.safetensors``, or the latter in shards with
+    ``model.safetensors.index.json``. Reads names and shapes; tensors are read when they are bound.
+    Raises :class:`WorkloadError`.
     """
     config = read_config(directory / "config.json")
-    config.choice("model_type", {"bert": "bert"})
+    family = config.choice("model_type", _FAMILIES)
     path = directory / _FILE
-    shapes = _shapes(path)
-    for prefix in _PREFIXES:
-        if f"{prefix}embeddings.word_embeddings.weight" in shapes:
-            return Checkpoint(config, path, prefix, shapes)
-    raise WorkloadError(f"{path}: tensor embeddings.word_embeddings.weight must be in the file, not missing")
+    if path.exists() or not (directory / _INDEX).exists():
+        paths: tuple[Path, ...] = (path,)
+    else:
+        path = directory / _INDEX
+        paths = _shards(path)
+    found = {one: _shapes(one) for one in paths}
+    shapes = {name: shape for one in paths for name, shape in found[one].items()}
+    files = {name: one for one in paths for name in found[one]}
+    # Before anything is built of it: each layer has tensors of its own.
+    if (layers := config.size("num_hidden_layers")) > len(shapes):
+        raise config.error("num_hidden_layers", f"at most the {len(shapes)} tensors of {path.name}", layers)
+    for prefix in family.prefixes:
+        if prefix + family.known_by in shapes:
+            return Checkpoint(config, path, prefix, shapes, files)
+    raise WorkloadError(f"{path}: tensor {family.known_by} must be in the file, not missing")
 
 
 def bind_block(model: Model, checkpoint: Checkpoint, layer: int) -> dict[str, Array]:
@@ -102,19 +174,24 @@ def bind_block(model: Model, checkpoint: Checkpoint, layer: int) -> dict[str, Ar
     if not 0 <= layer < checkpoint.layers:
         raise WorkloadError(f"layer must be 0 to {checkpoint.layers - 1}, not {layer}")
     part = model.part("block")
-    shapes = tensor_shapes(part.cascade)
-    if part.weights != _BLOCK.keys():
+    family = _FAMILIES[checkpoint.family]
+    if not family.block.keys() - family.optional <= part.weights <= family.block.keys():
         raise WorkloadError(
-            f"model must be of bert blocks, with weights {', '.join(_BLOCK)}, not {model.name!r}"
+            f"model must be of {checkpoint.family} blocks, with weights {', '.join(family.block)}, "
+            f"not {model.name!r}"
         )
+    shapes = tensor_shapes(part.cascade)
     bound = {
-        name: _bound(checkpoint, f"encoder.layer.{layer}.{of}", shapes[name]) for name, of in _BLOCK.items()
+        name: _bound(checkpoint, f"encoder.layer.{layer}.{of}", shapes[name])
+        for name, of in family.block.items()
+        if name in part.weights
     }
     return bound | constant_tensors(part)
 
 
 def embed(checkpoint: Checkpoint, token_ids: Sequence[int]) -> Array:
     """The first block's input X[p, d] of one sequence: word, position and type zero, summed and normed."""
+    _require_family(checkpoint, "bert", "tokens")
     config = checkpoint.config
     hidden, words = config.size("hidden_size"), config.size("vocab_size")
     positions = config.size("max_position_embeddings")
@@ -136,14 +213,68 @@ def embed(checkpoint: Checkpoint, token_ids: Sequence[int]) -> Array:
     return np.asarray(centred / root * gain + checkpoint.tensor("embeddings.LayerNorm.bias", (hidden,)))
 
 
+def embed_image(checkpoint: Checkpoint, pixels: npt.ArrayLike) -> Array:
+    """The first block's input X[p, d] of one image: class token and patches, plus positions.
+
+    ``pixels`` are [channels, height, width] of the configuration's sizes, normalised as the model
+    was trained; patches go row by row. Source: A. Dosovitskiy et al., ICLR 2021, equation 1.
+    """
+    _require_family(checkpoint, "vit", "images")
+    config = checkpoint.config
+    hidden, image, patch = (config.size(key) for key in ("hidden_size", "image_size", "patch_size"))
+    channels, side = config.size("num_channels", 3), image // patch
+    if image % patch:
+        raise config.error("image_size", f"a multiple of patch_size ({patch})", image)
+    values = np.asarray(pixels, np.float64)
+    if values.shape != (channels, image, image):
+        raise WorkloadError(f"pixels must have shape {(channels, image, image)}, not {values.shape}")
+    if not np.all(np.isfinite(values)):
+        raise WorkloadError("pixels must be finite, not NaN or infinite")
+    cut = values.reshape(channels, side, patch, side, patch)
+    patches = cut.transpose(1, 3, 0, 2, 4).reshape(side * side, -1)
+    at = "embeddings.patch_embeddings.projection"
+    weight = checkpoint.tensor(f"{at}.weight", (hidden, channels, patch, patch)).reshape(hidden, -1)
+    made = patches @ weight.T + checkpoint.tensor(f"{at}.bias", (hidden,))
+    first = checkpoint.tensor("embeddings.cls_token", (1, 1, hidden))[0]
+    positions = checkpoint.tensor("embeddings.position_embeddings", (1, side * side + 1, hidden))[0]
+    return np.asarray(np.concatenate([first, made]) + positions)
+
+
+def _require_family(checkpoint: Checkpoint, family: str, what: str) -> None:
+    if checkpoint.family != family:
+        raise WorkloadError(f"a checkpoint must be of {family} to embed {what}, not of {checkpoint.family}")
+
+
 def _bound(checkpoint: Checkpoint, name: str, shape: tuple[int, ...]) -> Array:
     """A vector under the cascade's shape; a matrix, which files hold as [out, in], turned round first."""
-    if name.endswith(".bias") or ".LayerNorm." in name:
+    if name.endswith(".bias") or any(norm in name for norm in _NORMS):
         return checkpoint.tensor(name, (math.prod(shape),)).reshape(shape)
     output = ".output." in name
     ins = math.prod(shape[:-1]) if output else shape[0]
     outs = math.prod(shape) // ins
     return np.ascontiguousarray(checkpoint.tensor(name, (outs, ins)).T).reshape(shape)
+
+
+def _shards(index: Path) -> tuple[Path, ...]:
+    """The files that ``index`` names, all beside it."""
+    try:
+        with index.open("rb") as stream:
+            raw = stream.read(MAX_INDEX_BYTES + 1)
+        document = json.loads(raw) if len(raw) <= MAX_INDEX_BYTES else None
+    except OSError as error:
+        raise WorkloadError(f"{index} must be a readable file: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise WorkloadError(f"{index} must be JSON: {error}") from error
+    held = document.get("weight_map") if isinstance(document, dict) else None
+    if not isinstance(held, dict) or not held or not all(isinstance(name, str) for name in held.values()):
+        raise WorkloadError(f"{index}: weight_map must be an object of tensors and their files")
+    names = sorted(set(held.values()))
+    if len(names) > MAX_SHARDS:
+        raise WorkloadError(f"{index}: weight_map must name at most {MAX_SHARDS} files, not {len(names)}")
+    for name in names:
+        if not _SHARD.fullmatch(name):
+            raise WorkloadError(f"{index}: a file must be a .safetensors beside the index, not {name!r:.80}")
+    return tuple(index.parent / name for name in names)
 
 
 def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
@@ -159,9 +290,26 @@ def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
 def _read(path: Path, name: str) -> Array:
     try:
         with safe_open(path, "np") as file:
-            array = np.asarray(file.get_tensor(name), dtype=np.float64)
+            if file.get_slice(name).get_dtype() == _BFLOAT:
+                array = _bfloat(path, name)
+            else:
+                array = np.asarray(file.get_tensor(name), dtype=np.float64)
     except (OSError, SafetensorError) as error:
         raise WorkloadError(f"{path}: tensor {name} must be readable: {error}") from error
     if not np.all(np.isfinite(array)):
         raise WorkloadError(f"{path}: tensor {name} must be finite, not NaN or infinite")
     return array
+
+
+def _bfloat(path: Path, name: str) -> Array:
+    """A tensor of bfloat16, which numpy lacks: the upper halves of float32, from a file already checked.
+
+    Source: the safetensors format, a header of as many bytes as the first eight say, then the data.
+    """
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        entry = json.loads(file.read(length))[name]
+        start, end = entry["data_offsets"]
+        file.seek(8 + length + start)
+        halves = np.frombuffer(file.read(end - start), "<u2")
+    return (halves.astype(np.uint32) << 16).view(np.float32).astype(np.float64).reshape(entry["shape"])

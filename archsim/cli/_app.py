@@ -14,8 +14,11 @@ from archsim.cli._estimate import estimate_command
 from archsim.cli._hls import hls_command
 from archsim.cli._list import list_command
 from archsim.cli._map import map_command
+from archsim.cli._quantize import quantize_command
+from archsim.cli._regress import regress_command
 from archsim.cli._report import report_command
 from archsim.cli._rtl import rtl_command
+from archsim.cli._run import run_command
 from archsim.cli._schema import schema_command
 from archsim.cli._show import show_command
 from archsim.cli._simulate import simulate_command
@@ -54,6 +57,9 @@ for _command in (
     simulate_command,
     rtl_command,
     cosim_command,
+    quantize_command,
+    run_command,
+    regress_command,
     hls_command,
     report_command,
     demo_command,

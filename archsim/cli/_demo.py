@@ -17,12 +17,15 @@ from archsim.cli._progress import Steps
 def demo_command(output: Path) -> None:
     """Estimate, map, simulate, build and co-simulate a real sentence model, and report.
 
+    Ends with sentences through all its layers on the generated RTL.
+
     \b
     Examples:
       archsim demo
       archsim demo --output build/demo
     """
-    from archsim.cli import _jobs
+    from archsim.cli import _encoder, _jobs
+    from archsim.cli._run import print_outcome, require_agreement
     from archsim.cli._tables import print_figures, print_rows
 
     outcome = _jobs.demo(folder=output, steps=Steps())
@@ -31,6 +34,18 @@ def demo_command(output: Path) -> None:
     click.echo(f"report: {outcome.report.resolve()}")
     if not outcome.passed:
         raise CheckFailedError("\n".join(["the RTL must agree with the model", *outcome.differences]))
+    request = _encoder.Request(model=_encoder.MINILM, arch="edge-16x16", texts=TEXTS)
+    run = _encoder.run_texts(request, steps=Steps())
+    print_outcome(run)
+    require_agreement(run)
+
+
+TEXTS = (
+    "The nurse measured blood pressure of every patient before the doctor came in.",
+    "A doctor looked at patients after the nurse had checked their blood pressure.",
+    "The stock market fell sharply after the announcement.",
+)
+"""The first two are of 16 tokens each, and close to each other."""
 
 
 _HEADER = ("level", "cycles", "latency", "energy", "array busy")

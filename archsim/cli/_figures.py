@@ -48,6 +48,9 @@ ROW = 0.27
 MOST_BARS = 16
 SMALL = 8.5
 
+_SERIES = (BLUE, ORANGE, TEAL, SOFT)
+"""Colours of stacked values, in order."""
+
 _STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
     "svg.hashsalt": "archsim",
@@ -116,13 +119,13 @@ def bars(title: str, entries: Sequence[Bar], *, series: Sequence[str] = (), unit
         figure, axes = _axes(HALF, 0.5 + ROW * len(shown) + 0.25 * bool(series))
         for position, bar in enumerate(shown):
             left = 0.0
-            for value, colour in zip(bar.values, (BLUE, ORANGE), strict=False):
+            for value, colour in zip(bar.values, _SERIES, strict=False):
                 axes.barh(position, value, left=left, height=0.62, color=colour)
                 left += value
         _bar_texts(axes, [(sum(bar.values), bar.text) for bar in shown])
         _bar_axis(axes, [bar.label for bar in shown], unit)
         if series:
-            _legend(axes, list(zip(series, (BLUE, ORANGE), strict=False)))
+            _legend(axes, list(zip(series, _SERIES, strict=False)))
         return _svg(figure, title)
 
 

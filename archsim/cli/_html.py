@@ -8,6 +8,7 @@ from archsim import Estimate, Row
 from archsim._estimate_value import Level
 from archsim._mapping import Hold, Node, Spatial, Temporal
 from archsim.cli import _figures as figures
+from archsim.cli import _html_waits as waiting
 from archsim.cli._figures import Bar, KernelCycles, RooflinePoint
 from archsim.cli._html_facts import accuracy, architecture, energy_table, resources, verification
 from archsim.cli._markup import (
@@ -177,6 +178,7 @@ def _part(report: Report, part: PartReport, *, drawn: bool) -> Markup:
         tag("h2", title),
         _levels(part.levels, "One repetition."),
         _kernels(report, part, rows),
+        waiting.waits(part),
     ]
     if drawn:
         pieces.append(_pictures(report, part, rows))
@@ -247,9 +249,10 @@ def _pictures(report: Report, part: PartReport, rows: Mapping[str, Row]) -> Mark
         _bar_picture(
             part,
             "Where the array's cycles go",
-            [(share.cause, share.cycles, best.cycles) for share in part.causes],
+            [(one.cause, one.cycles, best.cycles) for one in (part.waits.causes if part.waits else ())],
             "From a traced run: each cycle has one cause, and they add up to the run. Streaming is the work.",
         ),
+        waiting.picture(part),
         _busy_picture(part),
         _bar_picture(
             part,

@@ -79,8 +79,8 @@ class CosimOutcome:
 
     @property
     def passed(self) -> bool:
-        """Whether all bits agree, and without random stalls all counters, cycles among them."""
-        if self.mismatches:
+        """Whether all bits agree, and without random stalls all counters and times, cycles among them."""
+        if self.mismatches or self.differences:
             return False
         return self.stalled or (not self.counters and self.rtl_cycles == self.estimate.cycles)
 

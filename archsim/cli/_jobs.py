@@ -21,7 +21,6 @@ from archsim import (
     trace_json,
 )
 from archsim import simulate as simulate_program
-from archsim.cli._html import render
 from archsim.cli._job import CosimOutcome, DemoOutcome, FilesOutcome, Job, MapOutcome
 from archsim.cli._pipeline import (
     MINILM,
@@ -36,10 +35,12 @@ from archsim.cli._pipeline import (
     verifiable,
 )
 from archsim.cli._progress import Steps
-from archsim.cli._report_data import Proof, accuracy_of, report_of
+from archsim.cli._report_data import Proof, Report, accuracy_of, report_of, runs_of
+from archsim.cli._waits import PartWaits, part_waits
 from archsim.cli._write import write_text
 from hls_gen import Project, QuantisedJob, ap_include_dir, compile_and_run, emit, quantised_job
 from hls_gen import Run as HlsRun
+from mapper import Candidate
 from workloads import ZOO, evaluate_quantised, load_model
 
 
@@ -66,6 +67,15 @@ def estimate(job: Job, *, steps: Steps) -> Estimate:
         return estimated(problem, found)
 
 
+def estimate_with_distance(job: Job, *, steps: Steps) -> tuple[Estimate, Estimate]:
+    """The estimate, and the simulation of the same programs."""
+    problem = load(job)
+    found = map_all(problem, steps)
+    with steps(f"estimating {problem.model.name}"):
+        result = estimated(problem, found)
+    return result, simulated(problem, found, steps)
+
+
 def bound(job: Job, *, steps: Steps) -> Estimate:
     """What no mapping can beat."""
     with steps(f"bounding {job.model}"):
@@ -87,7 +97,28 @@ def map_model(job: Job, *, steps: Steps) -> MapOutcome:
 def simulate(job: Job, *, trace: Path | None, steps: Steps) -> Estimate:
     """Cycle-exact simulation; writes the events as Chrome trace JSON to ``trace`` where given."""
     problem = load(job)
+    return _simulated(problem, map_all(problem, steps), trace, steps)
+
+
+def simulate_with_waits(
+    job: Job, *, trace: Path | None, steps: Steps
+) -> tuple[Estimate, tuple[PartWaits, ...]]:
+    """``simulate``, and for each part why the array waits."""
+    problem = load(job)
     found = map_all(problem, steps)
+    result = _simulated(problem, found, trace, steps)
+    waits = []
+    for part, candidates in zip(problem.model.parts, found, strict=True):
+        with steps(f"tracing {part.cascade.name}"):
+            made = programs(part.cascade, problem.arch, tilings_of(candidates))
+            runs = runs_of(problem, made)
+            waits.append(part_waits(problem.arch, (part.cascade.name, part.repeat), made, runs))
+    return result, tuple(waits)
+
+
+def _simulated(
+    problem: Problem, found: tuple[tuple[Candidate, ...], ...], trace: Path | None, steps: Steps
+) -> Estimate:
     result = simulated(problem, found, steps)
     if trace is not None:
         with steps(f"tracing to {trace}"):
@@ -127,7 +158,7 @@ def cosim(job: Job, *, folder: Path, seed: int, stalls: bool, trace: bool, steps
         rtl_cycles=checked.result.cycles,
         compared=checked.compared,
         mismatches=checked.mismatches,
-        differences=tuple(str(difference) for difference in checked.differences),
+        differences=(*(str(difference) for difference in checked.differences), *_untimely(checked)),
         counters=tuple(
             f"{name}: simulated {simulated_:,}, RTL {got:,}"
             for name, (simulated_, got) in checked.counters.items()
@@ -135,6 +166,14 @@ def cosim(job: Job, *, folder: Path, seed: int, stalls: bool, trace: bool, steps
         files=tuple(file for file in (junit, wave) if file is not None and file.exists()),
         stalled=stalls,
         rtl_cycles_per_s=checked.result.simulated_hz,
+    )
+
+
+def _untimely(checked: rtl.Checked) -> tuple[str, ...]:
+    """Tensors that were complete in another cycle than predicted, in words."""
+    return tuple(
+        f"{tensor}: last byte simulated in cycle {simulated_:,}, RTL {got:,}"
+        for tensor, (simulated_, got) in checked.untimely.items()
     )
 
 
@@ -218,7 +257,14 @@ def traced(problem: Problem, lowered: Lowered) -> Simulation:
 def report(job: Job, *, steps: Steps) -> str:
     """A self-contained HTML page about the job."""
     problem = load(job)
-    return render(report_of(problem, map_all(problem, steps), steps))
+    return _page(report_of(problem, map_all(problem, steps), steps))
+
+
+def _page(data: Report) -> str:
+    # The drawing library takes longer to import than an estimate takes.
+    from archsim.cli._html import render
+
+    return render(data)
 
 
 DEMO = Job(model=MINILM, arch="edge-16x16", seq=16)
@@ -239,7 +285,7 @@ def demo(*, folder: Path, steps: Steps) -> DemoOutcome:
     with steps("writing the report"):
         accuracy = accuracy_of(problem, work, seed=1)
         proof = Proof(work, checked)
-        write_text(page, render(report_of(problem, found, steps, proof=proof, accuracy=accuracy)))
+        write_text(page, _page(report_of(problem, found, steps, proof=proof, accuracy=accuracy)))
     return DemoOutcome(
         model=simulated(problem, found, steps),
         bound=bounded(problem),
@@ -248,7 +294,7 @@ def demo(*, folder: Path, steps: Steps) -> DemoOutcome:
         rtl_cycles=checked.result.cycles,
         compared=checked.compared,
         mismatches=checked.mismatches,
-        differences=(*(str(d) for d in checked.differences), *checked.counters),
+        differences=(*(str(d) for d in checked.differences), *checked.counters, *_untimely(checked)),
         rtl_cycles_per_s=checked.result.simulated_hz,
         report=page,
     )

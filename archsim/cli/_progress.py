@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -25,14 +25,17 @@ class Steps:
     console: Console = field(default_factory=_stderr)
 
     @contextmanager
-    def __call__(self, title: str) -> Iterator[None]:
-        """Show ``title`` while the body runs, then the seconds it took if they were noticeable."""
+    def __call__(self, title: str) -> Iterator[Callable[[str], None]]:
+        """Show ``title`` while the body runs, then the seconds it took if they were noticeable.
+
+        The body is given a function that shows how far it is, beside the spinner on a terminal.
+        """
         start = time.monotonic()
         if self.console.is_terminal:
-            with self.console.status(title):
-                yield
+            with self.console.status(title) as status:
+                yield lambda detail: status.update(f"{title}: {detail}")
         else:
             self.console.print(f"{title} ...", markup=False, highlight=False)
-            yield
+            yield lambda detail: None
         if (elapsed := time.monotonic() - start) >= 1:
             self.console.print(f"{title}: {elapsed:.1f} s", markup=False, highlight=False)

@@ -28,12 +28,12 @@ from archsim import (
 from archsim import Mapping as LoopNest
 from archsim import bound as bound_of
 from archsim import estimate as estimate_of
-from archsim._breakdown import Share, breakdown
 from archsim._estimate_value import LEVELS, Level
 from archsim._isa import Engine
 from archsim._simulate import EVENT_CAP, Event
 from archsim.cli._pipeline import MINILM, Problem, Verified, random_tensors, real_tensors, tilings_of
 from archsim.cli._progress import Steps
+from archsim.cli._waits import PartWaits, StreamedWeights, part_waits, streamed_weights
 from mapper import Candidate
 from rtl import Checked
 from workloads import Cascade, Part, evaluate, evaluate_quantised
@@ -82,8 +82,10 @@ class PartReport:
     """Mappings that the search priced."""
     dram_bytes: Mapping[str, int]
     """Kernel -> bytes that it moved to and from DRAM, by the simulator; empty if not simulated."""
-    causes: tuple[Share, ...] = ()
-    """Every cycle of the array by cause; empty where the run is too long to be traced."""
+    waits: PartWaits | None = None
+    """Why the array waits, kernel by kernel; None if not simulated."""
+    streamed: tuple[StreamedWeights, ...] = ()
+    """The kernels whose weights do not fit on chip."""
     timelines: tuple[Timeline, ...] = ()
 
     def level(self, level: Level) -> Estimate | None:
@@ -267,7 +269,7 @@ def part_of(
     tilings = tilings_of(candidates)
     made = (proved.work.lowered,) if proved else programs(part.cascade, problem.arch, tilings)
     with steps(f"simulating {part.cascade.name}"):
-        runs = [simulate(problem.arch, one.program, program_address=one.program_address) for one in made]
+        runs = runs_of(problem, made)
     length = sum(len(one.program.instructions) for one in made)
     levels = [
         bound_of(part.cascade, problem.arch, problem.table),
@@ -277,7 +279,7 @@ def part_of(
     ]
     short = sum(map(_engine_instructions, made, runs)) < EVENT_CAP
     with steps(f"tracing {part.cascade.name}"):
-        causes = _causes(problem.arch, made) if short else ()
+        waits = part_waits(problem.arch, (part.cascade.name, part.repeat), made, runs)
         timelines = _timelines(problem.arch, made[0]) if short else ()
     return PartReport(
         name=part.cascade.name,
@@ -288,9 +290,15 @@ def part_of(
         programs=len(made),
         evaluated=sum(candidate.evaluated for candidate in candidates),
         dram_bytes=_dram_bytes(problem.arch, runs),
-        causes=causes,
+        waits=waits,
+        streamed=streamed_weights(problem.arch, made, runs),
         timelines=timelines,
     )
+
+
+def runs_of(problem: Problem, made: Iterable[Lowered]) -> tuple[Simulation, ...]:
+    """The simulation of each program."""
+    return tuple(simulate(problem.arch, one.program, program_address=one.program_address) for one in made)
 
 
 def _simulated(problem: Problem, part: Part, made: Sequence[Lowered], runs: Sequence[Simulation]) -> Estimate:
@@ -320,16 +328,6 @@ def _dram_bytes(arch: Architecture, runs: Iterable[Simulation]) -> dict[str, int
 def _engine_instructions(lowered: Lowered, run: Simulation) -> int:
     pairs = zip(lowered.program.instructions, run.executions, strict=True)
     return 1 + sum(count for instruction, count in pairs if instruction.engine is not None)
-
-
-def _causes(arch: Architecture, made: Iterable[Lowered]) -> tuple[Share, ...]:
-    total: dict[str, int] = {}
-    for lowered in made:
-        one = breakdown(arch, lowered.program, program_address=lowered.program_address)
-        for share in one.shares:
-            total[share.cause] = total.get(share.cause, 0) + share.cycles
-    ordered = sorted(total.items(), key=lambda item: (-item[1], item[0]))
-    return tuple(Share(cause=cause, cycles=cycles) for cause, cycles in ordered)
 
 
 def _timelines(arch: Architecture, lowered: Lowered) -> tuple[Timeline, ...]:

@@ -8,7 +8,7 @@ import click
 
 
 @click.command("schema", short_help="Print the JSON Schema of a file format.")
-@click.argument("file", type=click.Choice(("architecture", "energy")))
+@click.argument("file", type=click.Choice(("architecture", "energy", "suite")))
 def schema_command(file: str) -> None:
     """Print the JSON Schema of a file format, for an editor's completion and checks.
 
@@ -18,6 +18,7 @@ def schema_command(file: str) -> None:
     """
     from archsim._architecture_file import architecture_schema
     from archsim._energy_file import energy_schema
+    from archsim.cli._regress_suite import suite_schema
 
-    schema = architecture_schema() if file == "architecture" else energy_schema()
-    click.echo(json.dumps(schema, indent=2))
+    schemas = {"architecture": architecture_schema, "energy": energy_schema, "suite": suite_schema}
+    click.echo(json.dumps(schemas[file](), indent=2))

@@ -18,6 +18,7 @@ from workloads import (
     Cascade,
     Normalise,
     Quantised,
+    QuantisedKernel,
     Requantise,
     Softmax,
     evaluate_quantised,
@@ -171,13 +172,26 @@ def random_values(rng: np.random.Generator, work: Workload) -> tuple[Quantised, 
     weights = {name: _weight(rng, shapes[name]) for name in names if name not in work.constants}
     weights |= {name: np.full(shapes[name], value) for name, value in work.constants.items()}
     samples = [{name: rng.normal(size=shapes[name]) for name in work.activations} for _ in range(SAMPLES)]
-    quantised = quantise_cascade(work.cascade, weights, samples)
+    quantised = with_lefts(rng, quantise_cascade(work.cascade, weights, samples))
     inputs = {
         # A little beyond the calibrated range, so that saturation happens.
         name: quantise_tensor(1.3 * rng.normal(size=shapes[name]), quantised.scales[name])
         for name in work.activations
     }
     return quantised, inputs
+
+
+def with_lefts(rng: np.random.Generator, quantised: Quantised) -> Quantised:
+    """``quantised`` with a left shift drawn for each column of each residual."""
+    return replace(quantised, kernels=tuple(_with_left(rng, step) for step in quantised.kernels))
+
+
+def _with_left(rng: np.random.Generator, step: QuantisedKernel) -> QuantisedKernel:
+    if step.residual_multiplier == 0:
+        return step
+    left = rng.integers(0, 8, step.affine.m.size)
+    # Shifted right by 4 more: half of the columns then add less than they did, and few saturate.
+    return replace(step, residual_left=left, residual_shift=step.residual_shift + 4)
 
 
 def _weight(rng: np.random.Generator, shape: tuple[int, ...]) -> Floats:

@@ -83,8 +83,8 @@ def test_random_stalls_change_cycles_and_no_bit(design: Design, driver: Driver) 
 def test_drivers_agree(design: Design) -> None:
     jobs = [case.job(small_machine()) for case in cases(small_machine())]
     bare, cocotb = (run_jobs(design, jobs, driver=driver) for driver in ("bare", "cocotb"))
-    assert [(run.counters, run.image, run.status) for run in bare] == [
-        (run.counters, run.image, run.status) for run in cocotb
+    assert [(run.counters, run.image, run.status, run.written_at) for run in bare] == [
+        (run.counters, run.image, run.status, run.written_at) for run in cocotb
     ]
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from archsim import Counter, load_architecture, load_energy_table, lower
-from archsim._breakdown import DRAIN, STREAMING, breakdown
+from archsim._breakdown import breakdown
+from archsim._causes import ARRAY_DRAIN, STREAMING
 from mapper import search
 from rtl import Run, build, cosim
 from workloads import load_model, macs, quantise_cascade, quantise_tensor
@@ -40,4 +41,4 @@ def test_array_is_busy_and_the_rest_is_accounted_for(name: str) -> None:
     assert sum(share.cycles for share in where.shares) == result.cycles
     assert where.busy == result.counter(Counter.ARRAY_BUSY)
     assert where.of(STREAMING) == result.counter(Counter.ARRAY_ROWS) == SIDE**3 // lanes
-    assert where.of(DRAIN) > 0
+    assert where.of(ARRAY_DRAIN) > 0

@@ -11,9 +11,19 @@ import pytest
 
 from archsim._architecture import Memory
 from archsim._program import Program
-from rtl._cosim import Driver, Session, play
+from rtl._cosim import Driver, Session, play, run_bench
 from rtl._errors import RtlError
-from rtl._jobs import Answer, Job, Operation, Step, prepare
+from rtl._jobs import (
+    Answer,
+    Job,
+    Operation,
+    Step,
+    Widths,
+    prepare,
+    read_answers,
+    read_pages,
+    write_job,
+)
 from rtl._toolchain import Bench, Waves
 
 pytestmark = pytest.mark.cosim
@@ -154,6 +164,31 @@ def test_a_burst_beyond_the_image_is_reported_and_answers_decerr(copier: Bench) 
     answers = run_copy(copier, copy, job)
     assert answers[-1].value == 1
     assert status_of(copy, job, answers) == 0b11001
+
+
+def test_each_page_has_the_cycle_of_its_last_beat_in_the_present_run(copier: Bench, tmp_path: Path) -> None:
+    # Two bursts end on a page's end and the rest are on the next; the second run is on other pages.
+    split = Copy(7, 8, target=TARGET + 4096 - 2 * 8 * BUS_BYTES)
+    copies = [split, Copy(1, 8, target=TARGET + 3 * 4096), replace(split, bursts=2)]
+    job = make_job(Memory(write_latency=5, write_interval=2))
+    for number, copy in enumerate(copies):
+        steps = copy.steps(job, number)
+        write_job(tmp_path, number, job=job, steps=steps, widths=Widths(BUS_BYTES, BUS_BYTES))
+    run_bench(copier, tmp_path, jobs=len(copies), session=Session(driver="bare"))
+    beats = [copy.logs(job, read_answers(tmp_path, number))["w"] for number, copy in enumerate(copies)]
+    first = TARGET // 4096
+    assert [read_pages(tmp_path, number) for number in range(len(copies))] == [
+        {first: beats[0][2 * 8 - 1], first + 1: beats[0][-1]},
+        {first + 3: beats[1][-1]},
+        {first: beats[2][-1]},
+    ]
+
+
+def test_a_beat_that_answers_an_error_is_not_written(copier: Bench, tmp_path: Path) -> None:
+    copy, job = Copy(2, 8), replace(make_job(Memory()), error_range=(TARGET, TARGET + 4095))
+    write_job(tmp_path, 0, job=job, steps=copy.steps(job, 0), widths=Widths(BUS_BYTES, BUS_BYTES))
+    run_bench(copier, tmp_path, jobs=1, session=Session(driver="bare"))
+    assert read_pages(tmp_path, 0) == {}
 
 
 def test_a_trace_is_written_whole(copier: Bench, tmp_path: Path) -> None:

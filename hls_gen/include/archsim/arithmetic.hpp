@@ -29,7 +29,7 @@ inline i8 sat8(i16 value) {
 
 // sat16((value * multiplier + bias) >> Shift)
 template <int Shift, class Value>
-i16 affine(Value value, i16 multiplier, i48 bias) {
+i16 affine(Value value, i16 multiplier, i45 bias) {
 #pragma HLS inline
     const i64 sum = value * multiplier + bias;
     return sat16(sum >> Shift);
@@ -42,9 +42,15 @@ i64 half() {
     return Shift == 0 ? i64(0) : i64(i64(1) << (Shift == 0 ? 0 : Shift - 1));
 }
 
-// sat16(value + ((other * Multiplier + half) >> Shift))
-template <int Multiplier, int Shift>
-i16 add_residual(i16 value, i8 other) {
+// value * 2^amount: a residual of a column that was divided by that power of two.
+inline i15 shift_left(i8 value, u3 amount) {
+#pragma HLS inline
+    return i15(i15(value) << amount);
+}
+
+// sat16(value + ((other * Multiplier + half) >> Shift)); other is int8, or int15 after shift_left.
+template <int Multiplier, int Shift, class Other>
+i16 add_residual(i16 value, Other other) {
 #pragma HLS inline
     const i64 scaled = other * i16(Multiplier) + half<Shift>();
     const i64 shifted = scaled >> Shift;
@@ -52,8 +58,8 @@ i16 add_residual(i16 value, i8 other) {
 }
 
 // sat16((value * other + half) >> Shift)
-template <int Shift>
-i16 multiply_residual(i16 value, i8 other) {
+template <int Shift, class Other>
+i16 multiply_residual(i16 value, Other other) {
 #pragma HLS inline
     const i64 product = value * other + half<Shift>();
     return sat16(product >> Shift);

@@ -5,10 +5,13 @@
 
 namespace archsim {
 
+using u3 = ap_uint<3>;
 using i8 = ap_int<8>;
+using i15 = ap_int<15>;
 using i16 = ap_int<16>;
 using i32 = ap_int<32>;
 using i40 = ap_int<40>;
+using i45 = ap_int<45>;
 using i48 = ap_int<48>;
 using i64 = ap_int<64>;
 

@@ -57,7 +57,7 @@ def random_fields(random: Random) -> dict[str, int]:
         "res_stride": random.randint(rows, 8),
         "shift": random.choice([0, 1, 15, 40, 63]),
         "res_multiplier": signed(random, 16),
-        "res_shift": random.choice([0, 1, 7, 20]),
+        "res_shift": random.choice([0, 1, 7, 20, 30, 31, 63]),
         "source": source,
         "pre": 0 if source == 0 else random.randint(0, 2),
         "affine": random.randint(0, 1),
@@ -79,11 +79,14 @@ class Twins:
         self.words = np.array([[signed(random, 8) for _ in range(L)] for _ in range(64)], np.int8)
         self.buffer = np.array([[signed(random, 16) for _ in range(cols)] for _ in range(64)], np.int16)
         self.tables = np.array([[signed(random, 16) for _ in range(256)] for _ in range(2)], np.int16)
-        pairs = [[(signed(random, 16), signed(random, 48)) for _ in range(L)] for _ in range(8)]
+        lanes = [
+            [(signed(random, 16), signed(random, 45), random.randrange(8)) for _ in range(L)]
+            for _ in range(8)
+        ]
         text = b"".join(
-            m.to_bytes(2, "little", signed=True) + b.to_bytes(6, "little", signed=True)
-            for word in pairs
-            for m, b in word
+            (m % 2**16 + b % 2**45 * 2**16 + left * 2**61).to_bytes(8, "little")
+            for word in lanes
+            for m, b, left in word
         )
         self.parameters = np.frombuffer(text, np.int8).reshape(8, L, 8)
         self.records = Records.zeros(16)
@@ -93,7 +96,7 @@ class Twins:
             scratchpad=dict(enumerate(self.words.tolist())),
             accumulators=dict(enumerate(self.sums.tolist())),
             buffer=dict(enumerate(self.buffer.tolist())),
-            parameters=dict(enumerate(pairs)),
+            parameters=dict(enumerate(lanes)),
             tables=dict(enumerate(self.tables.tolist())),
         )
 

@@ -22,6 +22,7 @@ from archsim import (
 )
 from archsim import Mapping as LoopNest
 from archsim._breakdown import Share
+from archsim._causes import ARRAY_DRAIN, READ_BANDWIDTH, STREAMING
 from archsim._estimate_value import Level
 from archsim._isa import Engine
 from archsim._mapping import Hold, Spatial, Temporal
@@ -42,6 +43,7 @@ from archsim.cli._report_data import (
     sqnr,
     timeline,
 )
+from archsim.cli._waits import PartWaits, StreamedWeights, WaitRow
 from workloads import parse
 
 ARCH = Architecture(
@@ -105,6 +107,28 @@ NEST = LoopNest(
     ),
 )
 SPANS = (Span(Engine.LOAD, "Z", 0, 900), Span(Engine.ARRAY, "Z", 800, 2500))
+Z_ROW = WaitRow(
+    name="Z",
+    cycles=2560,
+    work=0.8,
+    memory=0.15,
+    dependence=0.05,
+    control=0.0,
+    reason=f"{READ_BANDWIDTH} (<B>)",
+    reason_share=0.15,
+)
+WAITS = PartWaits(
+    part="part",
+    repeat=3,
+    traced=True,
+    whole=replace(Z_ROW, name="part"),
+    kernels=(Z_ROW,),
+    causes=(
+        Share(cause=STREAMING, cycles=2048),
+        Share(cause=READ_BANDWIDTH, cycles=384),
+        Share(cause=ARRAY_DRAIN, cycles=128),
+    ),
+)
 PART = PartReport(
     name="part",
     repeat=3,
@@ -112,10 +136,11 @@ PART = PartReport(
     mappings=(NEST,),
     levels=(an_estimate("bound", 2048), an_estimate("estimate", 2400), an_estimate("simulate", 2560)),
     dram_bytes={"Z": 200},
-    causes=(Share(cause="streaming", cycles=2048), Share(cause="drain", cycles=512)),
+    waits=WAITS,
+    streamed=(StreamedWeights(kernel="Z", tensor="B", size_bytes=5000, region_bytes=2048, read_bytes=10000),),
     timelines=(Timeline(2560, 2560, SPANS), Timeline(1280, 2560, SPANS[:1])),
 )
-BARE = replace(PART, levels=(an_estimate("estimate", 2400),), dram_bytes={}, causes=(), timelines=())
+BARE = replace(PART, levels=(an_estimate("estimate", 2400),), dram_bytes={}, waits=None, timelines=())
 CHECK = Verification(
     part="part",
     tensors=(TensorCheck("Z", 2048, 0),),
@@ -176,9 +201,9 @@ class Page(HTMLParser):
         if self.open and self.open[-1] in ("td", "th"):
             self.tables[-1][-1][-1] += data
 
-    def rows(self, first: str) -> Mapping[str, list[str]]:
-        """First cell -> the others, of the table whose head starts with ``first``."""
-        found = next(table for table in self.tables if table[0][0] == first)
+    def rows(self, first: str, *, head: str = "") -> Mapping[str, list[str]]:
+        """First cell -> the others, of the table whose head starts with ``first`` and has ``head``."""
+        found = next(table for table in self.tables if table[0][0] == first and head in ["", *table[0]])
         return {row[0]: row[1:] for row in found[1:]}
 
 
@@ -224,8 +249,8 @@ def test_pictures_take_every_colour_from_the_page(text: str) -> None:
 def test_every_picture_is_named(page: Page) -> None:
     pictures = [a for a in page.attributes if a[:2] == ("svg", "role")]
     names = [value for tag, name, value in page.attributes if (tag, name) == ("svg", "aria-label")]
-    # Cycles, roofline, causes, engines, waits, energy, traffic; two timelines, each in two widths.
-    assert len(pictures) == len(names) == 7 + 4
+    # Cycles, roofline, causes, waiting, engines, waits, energy, traffic; two timelines, each in two widths.
+    assert len(pictures) == len(names) == 8 + 4
     assert all(name.endswith(" of part") for name in names)
 
 
@@ -253,6 +278,40 @@ def test_kernels_add_up(page: Page) -> None:
     # 65,536 MACs over 32 lanes are 2,048 cycles at full rate: 80 % of 2,560.
     assert rows["Z"][:7] == ["2,560", "100.0", "2,400", "2,048", "65,536", "80.0", "200"]
     assert rows["all"] == rows["Z"]
+
+
+def test_the_array_s_waiting_is_told_in_shares_and_words(page: Page) -> None:
+    rows = page.rows("kernel", head="memory (%)")
+    assert rows["Z"] == ["2,560", "80.0", "15.0", "5.0", "0.0", f"{READ_BANDWIDTH} (<B>)", "15.0"]
+    assert rows["all"] == rows["Z"]
+    words = " ".join(page.words)
+    assert "works 80.0 % of the time, waits 15.0 % for memory and 5.0 % for other results" in words
+    assert f"Z loses most, 512 cycles, longest to {READ_BANDWIDTH} (<B>)." in words
+    causes = page.rows("cause")
+    # 384 of 2,560 cycles.
+    assert causes[READ_BANDWIDTH][:3] == ["memory", "384", "15.0"]
+
+
+def test_weights_that_stream_are_listed_beside_their_region(page: Page) -> None:
+    # 5,000 bytes take three regions of 2,048.
+    assert page.rows("kernel", head="weights")["Z"] == ["B", "5,000", "3", "10,000", "15.0"]
+
+
+def test_layers_come_first_and_their_kernels_are_folded() -> None:
+    layer = replace(Z_ROW, name="layer 0", worst="Z.0")
+    layered = replace(WAITS, kernels=(replace(Z_ROW, name="Z.0"),), layers=(layer,))
+    page = Page(render(replace(REPORT, parts=(replace(PART, waits=layered, streamed=()),))))
+    assert page.rows("layer")["layer\N{NO-BREAK SPACE}0"][-1] == "Z.0"
+    assert page.rows("kernel", head="memory (%)").keys() == {"Z.0", "all"}
+
+
+def test_without_a_trace_what_counters_do_not_say_is_a_dash() -> None:
+    row = WaitRow(name="Z", cycles=2560, work=0.8, reason="array waits for W", reason_share=0.1)
+    counted = PartWaits(part="part", repeat=3, traced=False, whole=row, kernels=(row,))
+    page = Page(render(replace(REPORT, parts=(replace(PART, waits=counted, streamed=()),))))
+    shares = page.rows("kernel", head="memory (%)")["Z"]
+    assert shares == ["2,560", "80.0", "–", "–", "–", "array waits for W", "10.0"]
+    assert "too long to be traced" in " ".join(page.words)
 
 
 def test_energy_entries_show_provenance_and_price(page: Page) -> None:

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from archsim._errors import ArchsimError
 from archsim._image import image, tensors_of
@@ -22,12 +23,17 @@ INPUT = np.array([[11, 12, 13], [21, 22, 23], [31, 32, -33]], np.int8)
 TABLE = (np.arange(256) * 100 - 12800).astype(np.int16)
 
 
-def lowered() -> Lowered:
+def lowered(left: NDArray[np.int64] | None = None) -> Lowered:
     """The small product with numbers that are easy to see in memory."""
     (kernel,) = kernels(CASCADE)
     affine = Affine(np.array([0x0102, -2]), np.array([0x0A0B0C0D0E0F, -3]), 5)
-    step = QuantisedKernel(kernel=kernel, affine=affine, table=TABLE)
+    step = QuantisedKernel(kernel=kernel, affine=affine, table=TABLE, residual_left=left)
     return lower(CASCADE, ARCH, [TILING], quantised=Quantised(CASCADE, (step,), {"W": WEIGHTS}))
+
+
+def numbers(made: Lowered) -> tuple[QuantisedKernel, ...]:
+    assert made.quantised is not None
+    return made.quantised.kernels
 
 
 def region(made: Lowered, memory: bytes, name: str) -> bytes:
@@ -48,7 +54,7 @@ def test_regions_hold_what_the_layout_says() -> None:
     # Rows of a stationary operand are padded to whole tiles of reduction lanes.
     assert region(made, memory, "W") == signed(1, 2, 3, 4, 5, -6, 0, 0)
     assert region(made, memory, "Z") == bytes(8)
-    lanes = bytes.fromhex("0201 0f0e0d0c0b0a") + bytes.fromhex("feff fdffffffffff")
+    lanes = bytes.fromhex("0201 0f0e0d0c0b0a") + bytes.fromhex("feff fdffffffff1f")
     assert region(made, memory, "parameters:Z") == lanes
     assert region(made, memory, "table:relu:Z") == TABLE.tobytes()
     regions = [each.tensor for each in made.program.regions]
@@ -56,6 +62,26 @@ def test_regions_hold_what_the_layout_says() -> None:
         each.size_bytes - region(made, memory, each.tensor).count(0) for each in made.program.regions
     )
     assert regions == ["X", "W", "Z", "table:relu:Z", "parameters:Z"]
+
+
+def test_left_shifts_are_the_top_bits_of_their_lanes() -> None:
+    plain, shifted = lowered(), lowered(left=np.array([5, 2]))
+    before = region(plain, image(plain, ARCH, {"X": INPUT}), "parameters:Z")
+    after = region(shifted, image(shifted, ARCH, {"X": INPUT}), "parameters:Z")
+    assert int.from_bytes(after, "little") - int.from_bytes(before, "little") == (2 << 64 | 5) << 61
+
+
+def test_the_second_parameters_of_a_normalisation_have_no_left_shift() -> None:
+    normed = [family for family in FAMILIES if family.name == "normed"]
+    drawn = (random_triple(seed, machine(8, 8, bus_bytes=16), families=normed) for seed in range(9))
+    steps = ((one, step) for one in drawn for step in numbers(one.lowered) if step.norm is not None)
+    one, step = next((one, step) for one, step in steps if step.residual_left is not None)
+    words = np.frombuffer(region(one.lowered, one.image, f"parameters:{step.kernel.name}"), "<u8")
+    first, second = (words >> 61).reshape(2, -1)
+    assert step.residual_left is not None
+    assert first[: step.residual_left.size].tolist() == step.residual_left.tolist()
+    assert step.residual_left.any()
+    assert not second.any()
 
 
 def test_outputs_are_read_back() -> None:

@@ -17,9 +17,22 @@ int main() {
             continue;
         }
         archsim::i16 result = 0;
-        if (name == "affine0") result = archsim::affine<0>(archsim::i32(a), archsim::i16(b), archsim::i48(c));
-        if (name == "affine17") result = archsim::affine<17>(archsim::i32(a), archsim::i16(b), archsim::i48(c));
-        if (name == "affine63") result = archsim::affine<63>(archsim::i32(a), archsim::i16(b), archsim::i48(c));
+        if (name == "affine0") result = archsim::affine<0>(archsim::i32(a), archsim::i16(b), archsim::i45(c));
+        if (name == "affine17") result = archsim::affine<17>(archsim::i32(a), archsim::i16(b), archsim::i45(c));
+        if (name == "affine63") result = archsim::affine<63>(archsim::i32(a), archsim::i16(b), archsim::i45(c));
+        if (name == "shift_left") result = archsim::shift_left(archsim::i8(a), archsim::u3(b));
+        if (name == "add14") {
+            result = archsim::add_residual<-32768, 14>(archsim::i16(a), archsim::shift_left(archsim::i8(b), archsim::u3(c)));
+        }
+        if (name == "add30") {
+            result = archsim::add_residual<-32768, 30>(archsim::i16(a), archsim::shift_left(archsim::i8(b), archsim::u3(c)));
+        }
+        if (name == "multiply0") {
+            result = archsim::multiply_residual<0>(archsim::i16(a), archsim::shift_left(archsim::i8(b), archsim::u3(c)));
+        }
+        if (name == "multiply15") {
+            result = archsim::multiply_residual<15>(archsim::i16(a), archsim::shift_left(archsim::i8(b), archsim::u3(c)));
+        }
         if (name == "lookup") result = archsim::lookup(archsim::i16(a), table);
         if (name == "exp_lookup") result = archsim::exp_lookup(archsim::i40(a), archsim::i16(b), table);
         if (name == "scale") {

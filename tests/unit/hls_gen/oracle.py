@@ -79,7 +79,8 @@ def scale(value: int, mantissa: int, exponent: int) -> int:
     return saturate((value * mantissa + 2 ** (exponent - 1)) >> exponent, 16)
 
 
-def combine(value: int, other: int, spec: ResidualSpec) -> int:
+def combine(value: int, q: int, left: int, spec: ResidualSpec) -> int:
+    other = q * 2**left
     half = 2 ** (spec.shift - 1) if spec.shift else 0
     if spec.operation is Operation.ADD:
         return saturate(value + ((other * spec.multiplier + half) >> spec.shift), 16)
@@ -114,6 +115,7 @@ def random_inputs(spec: KernelSpec, seed: int) -> Tensors:
     }
     if isinstance(spec, LinearSpec):
         ranges["table"] = (-140, 140)
+    ranges["residual_left"] = (0, 7)
     limits = {port.name: ranges.get(port.name, (-128, 127)) for port in ports(spec)[:-1]}
     inputs = {
         port.name: rng.integers(*limits[port.name], port.shape, np.int64, endpoint=True)
@@ -125,13 +127,13 @@ def random_inputs(spec: KernelSpec, seed: int) -> Tensors:
 
 
 def extreme_inputs(spec: KernelSpec, seed: int) -> Tensors:
-    """Every element the least or the greatest of its type, biases of 48 bits."""
+    """Every element the least or the greatest of its type, biases of 45 bits, shifts left by 0 or 7."""
     rng = np.random.default_rng(seed)
     inputs: Tensors = {}
     for port in ports(spec)[:-1]:
-        bits = min(48, port.element.value)
-        ends = np.array([-(1 << bits - 1), (1 << bits - 1) - 1], np.int64)
-        inputs[port.name] = rng.choice(ends, port.shape)
+        bits = min(45, port.element.value)
+        ends = [-(1 << bits - 1), (1 << bits - 1) - 1] if port.name != "residual_left" else [0, 7]
+        inputs[port.name] = rng.choice(np.array(ends, np.int64), port.shape)
     return inputs
 
 
@@ -156,7 +158,9 @@ def _rescaled(spec: LinearSpec | NormSpec, tensors: dict[str, Any], m: int, row:
     values = [affine(value, mult, bias, spec.shift) for value, mult, bias in scaling]
     if spec.residual is None:
         return values
-    return [combine(y, q, spec.residual) for y, q in zip(values, tensors["residual"][m], strict=True)]
+    lefts = tensors["residual_left"] if spec.residual.left else [0] * len(values)
+    operands = zip(values, tensors["residual"][m], lefts, strict=True)
+    return [combine(y, q, left, spec.residual) for y, q, left in operands]
 
 
 def _normalised(stage: NormStage | None, tensors: dict[str, Any], row: list[int]) -> list[int]:

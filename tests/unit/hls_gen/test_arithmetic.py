@@ -8,6 +8,7 @@ from itertools import product
 from pathlib import Path
 
 import hls_gen
+from hls_gen import Operation, ResidualSpec
 from tests.unit.hls_gen import oracle
 
 Case = tuple[str, int, int, int]
@@ -15,12 +16,20 @@ Case = tuple[str, int, int, int]
 TABLE = [i * 257 - 32768 for i in range(256)]
 ENDS_16 = (-32768, -32767, -1, 0, 1, 32767)
 ENDS_32 = (-(2**31), -1, 0, 1, 2**31 - 1)
-ENDS_48 = (-(2**47), -1, 0, 1, 2**47 - 1)
+ENDS_45 = (-(2**44), -1, 0, 1, 2**44 - 1)
+ENDS_8 = (-128, -127, -1, 0, 1, 127)
 
 ORACLES: dict[str, Callable[[int, int, int], tuple[int, ...]]] = {
     "affine0": lambda a, b, c: (oracle.affine(a, b, c, 0),),
     "affine17": lambda a, b, c: (oracle.affine(a, b, c, 17),),
     "affine63": lambda a, b, c: (oracle.affine(a, b, c, 63),),
+    "shift_left": lambda a, b, c: (a * 2**b,),
+    "add14": lambda a, b, c: (oracle.combine(a, b, c, ResidualSpec(multiplier=-32768, shift=14)),),
+    "add30": lambda a, b, c: (oracle.combine(a, b, c, ResidualSpec(multiplier=-32768, shift=30)),),
+    "multiply0": lambda a, b, c: (oracle.combine(a, b, c, ResidualSpec(operation=Operation.MULTIPLY)),),
+    "multiply15": lambda a, b, c: (
+        oracle.combine(a, b, c, ResidualSpec(operation=Operation.MULTIPLY, shift=15)),
+    ),
     "lookup": lambda a, b, c: (oracle.lookup(a, TABLE),),
     "exp_lookup": lambda a, b, c: (oracle.exp_lookup(a, b, TABLE),),
     "scale": lambda a, b, c: (oracle.scale(a, b, c),),
@@ -41,7 +50,13 @@ def cases() -> list[Case]:
         *(
             (name, *abc)
             for name in ("affine0", "affine17", "affine63")
-            for abc in product(ENDS_32, ENDS_16, ENDS_48)
+            for abc in product(ENDS_32, ENDS_16, ENDS_45)
+        ),
+        *(("shift_left", q, left, 0) for q, left in product(range(-128, 128), range(8))),
+        *(
+            (name, *abc)
+            for name in ("add14", "add30", "multiply0", "multiply15")
+            for abc in product(ENDS_16, ENDS_8, range(8))
         ),
         *(("affine17", p, 3, 65536) for p in range(-100000, 100000, 1999)),
         *(("lookup", value, 0, 0) for value in (*range(-130, 131), *ENDS_16)),

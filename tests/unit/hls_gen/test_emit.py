@@ -111,14 +111,38 @@ def edited(name: str, edit: Callable[[oracle.Values], object]) -> dict[str, obje
             "values of multiplier must be in -32768..32767, not '32768'",
         ),
         (
-            edited("bias", lambda b: b * 0 + 2**47),
-            f"values of bias must be in {-(2**47)}..{2**47 - 1}, not '{2**47}'",
+            edited("bias", lambda b: b * 0 + 2**44),
+            f"values of bias must be in {-(2**44)}..{2**44 - 1}, not '{2**44}'",
         ),
     ],
 )
 def test_wrong_tensors_are_refused(given: dict[str, oracle.Values], message: str) -> None:
     with pytest.raises(HlsError, match=f"^{re.escape(message)}$"):
         emit(SPEC, machine(2, 2), board="u50", tensors=given)
+
+
+@pytest.mark.parametrize("left", [-1, 8])
+def test_a_left_shift_out_of_range_is_refused(left: int) -> None:
+    spec = replace(SPEC, residual=ResidualSpec(left=True))
+    given = oracle.random_inputs(spec, 0) | {"residual_left": np.full(5, left), "y": np.zeros((3, 5), int)}
+    with pytest.raises(HlsError, match=f"^values of residual_left must be in 0..7, not '{left}'$"):
+        emit(spec, machine(2, 2), board="u50", tensors=given)
+
+
+def test_only_a_residual_that_is_shifted_left_has_a_port_and_text_for_it() -> None:
+    texts = {}
+    for left in (False, True):
+        spec = replace(SPEC, residual=ResidualSpec(multiplier=3, shift=2, left=left))
+        given = oracle.complete(spec, oracle.random_inputs(spec, 0))
+        texts[left] = emit(spec, machine(2, 2), board="u50", tensors=given).text("src/dense.cpp")
+    plain = "value = archsim::add_residual<3, 2>(value, residual[lane]);"
+    shifted = (
+        "value = archsim::add_residual<3, 2>(value, archsim::shift_left(residual[lane], lefts[column]));"
+    )
+    assert plain in texts[False]
+    assert "left" not in texts[False]
+    assert shifted in texts[True]
+    assert "archsim::load_parameters<5>(residual_left, lefts);" in texts[True]
 
 
 def test_tensors_past_the_index_type_are_refused() -> None:

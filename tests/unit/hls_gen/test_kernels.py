@@ -36,6 +36,22 @@ CASES: dict[str, tuple[KernelSpec, Architecture]] = {
         LinearSpec(m=4, k=5, n=6, shift=13, residual=ResidualSpec(operation=Operation.MULTIPLY, shift=6)),
         machine(8, 8),
     ),
+    "columns of the residual shifted left": (
+        LinearSpec(
+            m=7, k=10, n=11, shift=14, residual=ResidualSpec(multiplier=77, shift=9, left=True), table=True
+        ),
+        machine(3, 5, accumulators=3),
+    ),
+    "gate with columns shifted left": (
+        LinearSpec(
+            m=4,
+            k=5,
+            n=6,
+            shift=13,
+            residual=ResidualSpec(operation=Operation.MULTIPLY, shift=10, left=True),
+        ),
+        machine(4, 4),
+    ),
     "largest shift": (
         LinearSpec(m=2, k=4, n=4, shift=63, residual=ResidualSpec(multiplier=-32768, shift=0)),
         machine(2, 2),
@@ -57,6 +73,16 @@ CASES: dict[str, tuple[KernelSpec, Architecture]] = {
             m=7, k=6, n=13, shift=7, residual=ResidualSpec(multiplier=90, shift=3), norm=NormStage(shift=10)
         ),
         machine(3, 5, buffer=6),
+    ),
+    "norm of a residual with columns shifted left": (
+        NormSpec(
+            rows=5,
+            length=8,
+            shift=2,
+            residual=ResidualSpec(multiplier=-32768, shift=13, left=True),
+            norm=NormStage(shift=10),
+        ),
+        machine(2, 4, records=2),
     ),
     "RMS norm alone": (
         NormSpec(rows=5, length=8, shift=2, norm=NormStage(shift=10, centred=False)),

@@ -10,15 +10,17 @@ from tests.unit.hls_gen import oracle
 from workloads._integer import Affine, Residual, exp2_table, layernorm_rows, matmul, requantise, softmax_rows
 
 
+@pytest.mark.parametrize("left", [False, True])
 @pytest.mark.parametrize("seed", range(5))
-def test_linear(seed: int) -> None:
-    spec = LinearSpec(m=9, k=12, n=7, shift=14, residual=ResidualSpec(multiplier=-300, shift=7), table=True)
+def test_linear(seed: int, *, left: bool) -> None:
+    residual = ResidualSpec(multiplier=-300, shift=7, left=left)
+    spec = LinearSpec(m=9, k=12, n=7, shift=14, residual=residual, table=True)
     inputs = oracle.random_inputs(spec, seed)
     parameters = Affine(inputs["multiplier"], inputs["bias"], spec.shift)
     y = requantise(
         matmul(inputs["x"], inputs["w"]),
         parameters,
-        residual=Residual(inputs["residual"], -300, 7),
+        residual=Residual(inputs["residual"], -300, 7, inputs["residual_left"] if left else 0),
         table=inputs["table"],
     )
     np.testing.assert_array_equal(y, oracle.expected(spec, inputs))
@@ -39,13 +41,14 @@ def test_attention(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_norm(seed: int, *, centred: bool) -> None:
     stage = NormStage(shift=10, centred=centred)
-    spec = NormSpec(rows=5, length=19, shift=2, residual=ResidualSpec(multiplier=99, shift=3), norm=stage)
+    residual = ResidualSpec(multiplier=99, shift=3, left=True)
+    spec = NormSpec(rows=5, length=19, shift=2, residual=residual, norm=stage)
     inputs = oracle.random_inputs(spec, seed)
     y = layernorm_rows(
         inputs["x"],
         Affine(inputs["multiplier"], inputs["bias"], spec.shift),
         Affine(inputs["norm_multiplier"], inputs["norm_bias"], stage.shift),
-        residual=Residual(inputs["residual"], 99, 3),
+        residual=Residual(inputs["residual"], 99, 3, inputs["residual_left"]),
         centred=centred,
     )
     np.testing.assert_array_equal(y, oracle.expected(spec, inputs))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import cache
 
 import numpy as np
@@ -96,6 +97,20 @@ def test_a_norm_alone_is_centred_as_its_cascade_is() -> None:
         spec = job(of, "Z").spec
         assert isinstance(spec, NormSpec)
         assert (spec.rows, spec.length, spec.residual, spec.norm.centred) == (5, 8, None, centred)
+
+
+@pytest.mark.parametrize("left", [None, np.zeros(8, np.int64), np.arange(8)])
+def test_a_residual_is_shifted_left_where_a_column_is(left: NDArray[np.int64] | None) -> None:
+    made, tensors = quantised("block")
+    steps = (replace(each, residual_left=left) if each.kernel.name == "Y" else each for each in made.kernels)
+    shifted = replace(made, kernels=tuple(steps))
+    wanted = evaluate_quantised(shifted, {"X": tensors["X"].astype(np.int8)})["Y"]
+    one = quantised_job(shifted, "Y", {**tensors, "Y": wanted})
+    assert isinstance(one.spec, LinearSpec)
+    assert one.spec.residual is not None
+    assert one.spec.residual.left == (left is not None and bool(left.any()))
+    np.testing.assert_array_equal(one.tensors["y"], recomputed(one))
+    assert np.array_equal(wanted, tensors["Y"]) == (not one.spec.residual.left)
 
 
 def test_heads_are_batches_and_a_softmax_goes_by_both_names() -> None:

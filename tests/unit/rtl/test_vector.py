@@ -43,8 +43,9 @@ def random_state(arch: Architecture, rng: Random) -> State:
     for address in range(arch.accumulator_words):
         state.accumulators[address] = some(rng, 32, size=lanes)
     for address in range(arch.parameter_words):
+        lefts = rng.integers(0, 8, size=width).tolist()
         state.parameters[address] = list(
-            zip(some(rng, 16, size=width), some(rng, 48, size=width), strict=True)
+            zip(some(rng, 16, size=width), some(rng, 45, size=width), lefts, strict=True)
         )
     for address in range(arch.vector.buffer_words):
         state.buffer[address] = [0] * lanes
@@ -109,6 +110,11 @@ def pack(values: list[int], bits: int) -> int:
     return sum((value % (1 << bits)) << bits * lane for lane, value in enumerate(values))
 
 
+def parameter(m: int, b: int, left: int) -> int:
+    """A lane's part of a parameter word."""
+    return m % 2**16 + b % 2**45 * 2**16 + left * 2**61
+
+
 def unpack(word: int, bits: int, lanes: int) -> list[int]:
     half, full = 1 << bits - 1, 1 << bits
     return [((word >> bits * lane) % full + half) % full - half for lane in range(lanes)]
@@ -136,7 +142,7 @@ def run(arch: Architecture, start: State, commands: list[Command], **options: An
         "source_read": lambda a: pack(state.scratchpad.get(a, [0]), 8),
         "residual_read": lambda a: pack(state.scratchpad[a], 8),
         "acc_read": lambda a: pack(state.accumulators[a], 32),
-        "param_read": lambda a: pack([m % 65536 | b % 2**48 << 16 for m, b in state.parameters[a]], 64),
+        "param_read": lambda a: pack([parameter(*lane) for lane in state.parameters[a]], 64),
     }
     player = Player(
         engine=engine,
@@ -264,7 +270,9 @@ NOWHERE: dict[str, int] = {"destination": Destination.NONE}
 STAGES: dict[str, list[dict[str, int]]] = {
     "affine": [{"affine": 1, **FILL}],
     "add": [{"residual": Residual.ADD, **FILL}],
+    "add shifted": [{"residual": Residual.ADD, "affine": 1, **FILL}],
     "multiply": [{"residual": Residual.MULTIPLY, **FILL}],
+    "multiply shifted": [{"residual": Residual.MULTIPLY, "affine": 1, **FILL}],
     "norm": [FILL, {"reduce": Reduce.MOMENTS, **IN_PLACE, **NOWHERE}, {"pre": Pre.NORM, **IN_PLACE, **FILL}],
     "root": [FILL, {"reduce": Reduce.SQUARES, **IN_PLACE, **NOWHERE}, {"pre": Pre.NORM, **IN_PLACE, **FILL}],
     "scale": [
@@ -294,6 +302,35 @@ def test_a_stage_alone_over_its_whole_range(stage: str) -> None:
             c["op1"] = place if c["destination"] == Destination.BUFFER else c["op1"]
             commands.append(c)
     check(arch, random_state(arch, rng), commands)
+
+
+@pytest.mark.parametrize("multiplier", [-32768, 32767])
+def test_residual_products_at_their_ends(multiplier: int) -> None:
+    """The largest operands and left shifts under every shift right, from the value 0, that hides nothing."""
+    rng = np.random.default_rng(6)
+    arch = architecture(2, 3, vector=Vector(buffer_words=128, rows=1, tables=1))
+    start = random_state(arch, rng)
+    start.parameters[0] = [(0, 0, 7), (0, 0, 6), (0, 0, 0), *start.parameters[0][3:]]
+    start.parameters[1] = [*((0, y, 7) for y in (-32768, 32767, -32768)), *start.parameters[1][3:]]
+    for address, q in enumerate((-128, 127), start=SECONDS.start):
+        start.scratchpad[address] = [q] * arch.word_bytes
+    once = {"rows": 1, "chunks": 1, "group": 3, "length": 3, "affine": 1, "shift": 0, "op0": 0}
+    commands = [
+        random_pass(
+            arch,
+            rng,
+            **(PLAIN | once | FILL | {"residual": kind, "op3": kind - 1, "op2": second}),
+            res_multiplier=multiplier,
+            res_shift=shift,
+        )
+        for kind in (Residual.ADD, Residual.MULTIPLY)
+        for second in (SECONDS.start, SECONDS.start + 1)
+        for shift in range(33)
+    ]
+    for place, command in enumerate(commands):
+        command["op1"] = place % 128
+    for part in (commands[:66], commands[66:]):
+        check(arch, start, part)
 
 
 def test_a_negative_maximum_ignores_lanes_outside_the_row() -> None:

@@ -84,22 +84,37 @@ def test_matmul_of_int8_extremes() -> None:
 def test_affine_of_extremes() -> None:
     for p in EDGES:
         for m in (-32768, -1, 0, 1, 32767):
-            for b in (-(2**47), -1, 0, 1, 2**47 - 1):
+            for b in (-(2**44), -1, 0, 1, 2**44 - 1):
                 for shift in (0, 1, 15, 31, 47, 63):
                     assert integer.affine(p, m, b, shift).item() == clamp(p * m + b >> shift, 16)
 
 
-def test_residuals_of_extremes() -> None:
+@pytest.mark.parametrize("left", [0, 1, 7])
+def test_residuals_of_extremes(left: int) -> None:
     for y in (-32768, -1, 0, 1, 32767):
         for q in (-128, -1, 0, 1, 127):
-            for shift in (0, 1, 7, 30):
+            for shift in (0, 1, 7, 30, 31):
+                wide = q * 2**left
                 for k in (-32768, -1, 0, 1, 32767):
-                    assert integer.residual_add(y, q, k, shift).item() == clamp(
-                        y + (q * k + half(shift) >> shift), 16
+                    assert integer.residual_add(y, q, k, shift, left=left).item() == clamp(
+                        y + (wide * k + half(shift) >> shift), 16
                     )
-                assert integer.residual_multiply(y, q, shift).item() == clamp(
-                    y * q + half(shift) >> shift, 16
+                assert integer.residual_multiply(y, q, shift, left=left).item() == clamp(
+                    y * wide + half(shift) >> shift, 16
                 )
+
+
+def test_a_residual_is_not_shifted_left_unless_told() -> None:
+    assert integer.residual_add(1, 2, 3, 0).item() == 7
+    assert integer.residual_multiply(5, 2, 0).item() == 10
+    assert integer.Residual(np.array([2]), 3, 0).added_to(1).tolist() == [7]
+
+
+def test_columns_of_a_residual_shift_left_each_by_its_own() -> None:
+    q = np.array([[3, -5, 7], [-1, 2, 100]])
+    residual = integer.Residual(q, 3, 1, np.array([0, 2, 7]))
+    # (q * [1, 4, 128] * 3 + 1) >> 1
+    assert residual.added_to([[10, 10, 10]]).tolist() == [[15, -20, 1354], [9, 22, 19210]]
 
 
 def test_table_lookup_saturates_and_wraps_the_index() -> None:
@@ -191,8 +206,8 @@ def test_affine_parameters_take_the_largest_shift() -> None:
 
 def test_affine_parameters_are_limited_by_a_large_bias() -> None:
     result = integer.affine_parameters(2.0**-30, 2.0**20, scale_out=1.0)
-    assert result.shift == 26
-    assert int(result.b[0]) == 2**46 + 2**25
+    assert result.shift == 23
+    assert int(result.b[0]) == 2**43 + 2**22
 
 
 @pytest.mark.parametrize("scale_in", [40000.0, math.inf, math.nan])

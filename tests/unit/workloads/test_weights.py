@@ -1,4 +1,4 @@
-"""MiniLM's real weights through the cascade, against a BERT in plain numpy; and damaged checkpoints."""
+"""Weights through the cascade, against a BERT and a ViT in plain numpy; and damaged checkpoints."""
 
 from __future__ import annotations
 
@@ -11,11 +11,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load_file, save, save_file
 
+from tests.unit.workloads.tiny_checkpoints import VIT, Tensors, random_tensors, save_checkpoint, vit_forward
+from workloads._encoder import bind_encoder, encoder_cascade
 from workloads._errors import WorkloadError
 from workloads._evaluate import evaluate
-from workloads._weights import Checkpoint, bind_block, embed, load_weights
+from workloads._weights import Checkpoint, bind_block, embed, embed_image, load_weights
 from workloads._zoo import load_model, minilm_directory
 
 Array = npt.NDArray[np.float64]
@@ -199,5 +201,129 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     ):
         load_weights(tmp_path)
     (tmp_path / "config.json").write_text(json.dumps(CONFIG | {"model_type": "gpt2"}), encoding="utf-8")
-    with pytest.raises(WorkloadError, match="model_type must be one of bert, not 'gpt2'"):
+    with pytest.raises(WorkloadError, match="model_type must be one of bert, vit, not 'gpt2'"):
         load_weights(tmp_path)
+
+
+IMAGE = np.random.default_rng(4).normal(size=(3, 12, 12))
+
+
+def _assert_follows_vit(folder: Path, tensors: Tensors, config: dict[str, Any]) -> None:
+    checkpoint, model = load_weights(folder), load_model(str(folder))
+    expected = vit_forward(tensors, config, IMAGE)
+    x = embed_image(checkpoint, IMAGE)
+    np.testing.assert_allclose(x, expected[0], rtol=0, atol=1e-12)
+    made = evaluate(encoder_cascade(model), {**bind_encoder(model, checkpoint), "X": x})
+    for layer in range(2):
+        np.testing.assert_allclose(made[f"Z.{layer}"], expected[layer + 1], rtol=0, atol=1e-10)
+
+
+@pytest.mark.parametrize("prefix", ["", "vit."])
+@pytest.mark.parametrize("bias", [True, False])
+def test_two_layers_of_a_vit_equal_plain_numpy(tmp_path: Path, prefix: str, bias: bool) -> None:
+    tensors = random_tensors(VIT)
+    if not bias:
+        tensors = {
+            name: t for name, t in tensors.items() if "attention.attention" not in name or "weight" in name
+        }
+    named = {prefix + name: tensor for name, tensor in tensors.items()}
+    named["classifier.weight"] = np.zeros((2, 16), np.float32)
+    config = VIT | {"qkv_bias": bias}
+    _assert_follows_vit(save_checkpoint(tmp_path, config, named), tensors, config)
+
+
+def _shard(folder: Path, tensors: Tensors, files: dict[str, list[str]]) -> None:
+    """``tensors`` spread over ``files``, each with the endings of the names that it holds."""
+    held = {
+        name: next(file for file, endings in files.items() if name.endswith(tuple(endings)))
+        for name in tensors
+    }
+    for file in files:
+        save_file({name: t for name, t in tensors.items() if held[name] == file}, folder / file)
+    index = json.dumps({"metadata": {"total_size": 1}, "weight_map": held})
+    (folder / "model.safetensors.index.json").write_text(index, encoding="utf-8")
+
+
+def test_a_checkpoint_may_be_in_shards(tmp_path: Path) -> None:
+    tensors = random_tensors(VIT)
+    save_checkpoint(tmp_path, VIT, tensors)
+    (tmp_path / "model.safetensors").unlink()
+    _shard(tmp_path, tensors, {"a-00001.safetensors": ["weight"], "b-00002.safetensors": [""]})
+    _assert_follows_vit(tmp_path, tensors, VIT)
+    (tmp_path / "b-00002.safetensors").unlink()
+    with pytest.raises(WorkloadError, match=r"b-00002\.safetensors must be a readable safetensors file"):
+        load_weights(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", r"index\.json must be JSON"),
+        ("[]", r"weight_map must be an object of tensors and their files$"),
+        ('{"weight_map": {"a": 3}}', r"weight_map must be an object of tensors and their files$"),
+        (
+            '{"weight_map": {"a": "../a.safetensors"}}',
+            r"a file must be a \.safetensors beside the index, not '\.\./a\.safetensors'$",
+        ),
+    ],
+)
+def test_a_wrong_index_is_refused(tmp_path: Path, text: str, message: str) -> None:
+    save_checkpoint(tmp_path, VIT, random_tensors(VIT))
+    (tmp_path / "model.safetensors").unlink()
+    (tmp_path / "model.safetensors.index.json").write_text(text, encoding="utf-8")
+    with pytest.raises(WorkloadError, match=message):
+        load_weights(tmp_path)
+
+
+def test_bfloat16_is_the_upper_half_of_float32(tmp_path: Path) -> None:
+    tensors = random_tensors(VIT)
+    halves = {name: (t.view(np.uint32) >> 16).astype("<u2") for name, t in tensors.items()}
+    cut = {name: (t.astype(np.uint32) << 16).view(np.float32) for name, t in halves.items()}
+    save_checkpoint(tmp_path, VIT, tensors)
+    # numpy has no bfloat16 to save: a file of unsigned halves, and then the other name of their type.
+    raw = save(halves)
+    length = 8 + int.from_bytes(raw[:8], "little")
+    header = raw[8:length].replace(b'"U16"', b'"BF16"')
+    (tmp_path / "model.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + raw[length:])
+    _assert_follows_vit(tmp_path, cut, VIT)
+    assert any((cut[name] != tensors[name]).any() for name in tensors)
+
+
+VIT_KEY = "vit.encoder.layer.1.layernorm_after.weight"
+
+
+@pytest.mark.parametrize(
+    ("edit", "message"),
+    [
+        (lambda t: t.pop(VIT_KEY), "must be in the file, not missing"),
+        (lambda t: t.update({VIT_KEY: t[VIT_KEY][:5]}), r"must have shape \(16,\), not \(5,\)"),
+        (
+            lambda t: t.update({VIT_KEY: t[VIT_KEY] * np.float32(np.inf)}),
+            "must be finite, not NaN or infinite",
+        ),
+    ],
+)
+def test_damaged_tensors_of_a_vit_are_named(
+    tmp_path: Path, edit: Callable[[Tensors], object], message: str
+) -> None:
+    tensors = {f"vit.{name}": tensor for name, tensor in random_tensors(VIT).items()}
+    edit(tensors)
+    checkpoint = load_weights(save_checkpoint(tmp_path, VIT, tensors))
+    with pytest.raises(WorkloadError, match=rf"tensor {VIT_KEY} {message}$"):
+        bind_encoder(load_model(str(tmp_path)), checkpoint)
+
+
+def test_wrong_images_are_refused(tmp_path: Path) -> None:
+    checkpoint = load_weights(save_checkpoint(tmp_path, VIT, random_tensors(VIT)))
+    with pytest.raises(WorkloadError, match=r"pixels must have shape \(3, 12, 12\), not \(12, 12, 3\)$"):
+        embed_image(checkpoint, IMAGE.T)
+    with pytest.raises(WorkloadError, match=r"pixels must be finite, not NaN or infinite$"):
+        embed_image(checkpoint, IMAGE * np.nan)
+    with pytest.raises(WorkloadError, match=r"a checkpoint must be of bert to embed tokens, not of vit$"):
+        embed(checkpoint, (1, 2))
+    with pytest.raises(WorkloadError, match=r"a checkpoint must be of vit to embed images, not of bert$"):
+        embed_image(load_weights(minilm_directory()), IMAGE)
+    with pytest.raises(
+        WorkloadError, match=r"model must be of vit blocks, with weights GXN, .*, not 'minilm'$"
+    ):
+        bind_block(load_model("minilm", seq=4), checkpoint, 0)

@@ -1,0 +1,285 @@
+"""Sentences through a whole encoder on the RTL: text in, embeddings out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+import rtl
+from archsim import (
+    Architecture,
+    ArchsimError,
+    EnergyTable,
+    Estimate,
+    Lowered,
+    Tiling,
+    estimate_planned,
+    load_architecture,
+    load_energy_table,
+    lower,
+    measured,
+    plan,
+    program_length,
+)
+from archsim.cli._job import Objective
+from archsim.cli._progress import Steps
+from archsim.cli._run_value import LayerCycles, RunOutcome, Sentence
+from archsim.cli._samples import text_samples
+from archsim.cli._text import token_ids
+from archsim.cli._waits import part_waits
+from mapper import search
+from workloads import (
+    CalibratedModel,
+    Cascade,
+    Checkpoint,
+    Product,
+    Quantised,
+    bind_encoder,
+    calibrate_encoder,
+    embed,
+    encoder_cascade,
+    evaluate,
+    layer_name,
+    load_calibrated,
+    load_weights,
+    minilm_directory,
+    quantise_tensor,
+)
+
+MINILM = "minilm"
+SIMULATORS = 2
+"""Simulator processes side by side."""
+
+Floats = NDArray[np.float64]
+Bytes = NDArray[np.int8]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """What to run: texts through an encoder on a machine."""
+
+    model: str
+    """``minilm``, or a folder with config.json, model.safetensors and tokenizer.json."""
+    arch: str
+    texts: tuple[str, ...]
+    calibrated: Path | None = None
+    """A calibrated model's file; None to calibrate now on built-in sentences."""
+    objective: Objective = "latency"
+    junit: Path | None = None
+    signals: bool = False
+    """Whether to measure each tensor's noise, where the integers are calibrated now."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """One text, ready for the hardware."""
+
+    text: str
+    source: Floats
+    """The first layer's input [tokens, hidden], as the host computes it."""
+    lowered: Lowered
+    cascade: Cascade
+    inputs: Mapping[str, Bytes]
+    estimate: Estimate
+
+
+def run_texts(request: Request, *, steps: Steps) -> RunOutcome:
+    """Run every text of ``request`` on the RTL of its architecture and compare with everything known."""
+    arch = load_architecture(request.arch)
+    table = load_energy_table(arch.technology)
+    directory = encoder_directory(request.model)
+    checkpoint = load_weights(directory)
+    tokens = token_ids(directory, request.texts)
+    model = _calibrated(request, checkpoint, directory, steps)
+    with steps(f"mapping {len(tokens)} texts on {arch.name}"):
+        programs = _Programs(model, arch, table, request.objective)
+        sources = [embed(checkpoint, ids) for ids in tokens]
+        prepared = [programs.prepare(t, x) for t, x in zip(request.texts, sources, strict=True)]
+    checked = _on_rtl(arch, prepared, request.junit, steps)
+    with steps("evaluating the float model"):
+        weights = bind_encoder(model.model(), checkpoint)
+        references = [_reference(model, weights, x) for x in sources]
+    sentences = [
+        _sentence(one, result, reference, arch=arch, table=table, model=model)
+        for one, result, reference in zip(prepared, checked, references, strict=True)
+    ]
+    return RunOutcome(
+        model=request.model,
+        arch=arch.name,
+        clock_mhz=arch.clock_mhz,
+        calibrated_on=model.samples,
+        sentences=tuple(sentences),
+        waits=part_waits(arch, (request.model, 1), [prepared[0].lowered], [checked[0].simulation]),
+        signals=model.signals,
+    )
+
+
+def encoder_directory(model: str) -> Path:
+    """The folder of an encoder's files."""
+    if model == MINILM:
+        return minilm_directory()
+    if not (Path(model) / "config.json").is_file():
+        raise ArchsimError(f"model must be {MINILM} or a folder with a config.json, not {model!r}")
+    return Path(model)
+
+
+def _calibrated(request: Request, checkpoint: Checkpoint, directory: Path, steps: Steps) -> CalibratedModel:
+    if request.calibrated is None:
+        found = text_samples(checkpoint, directory, file=None, length=None)
+        with steps(f"calibrating {request.model} on {found.source}") as say:
+            return calibrate_encoder(checkpoint, found.inputs, signals=request.signals, progress=say)
+    model = load_calibrated(request.calibrated)
+    if model.config.fields != checkpoint.config.fields:
+        raise ArchsimError(
+            f"{request.calibrated} must be calibrated from {checkpoint.config.source}, "
+            "not from a model of another configuration"
+        )
+    return model
+
+
+class _Programs:
+    """Integers, tilings and programs, one a length."""
+
+    def __init__(
+        self, model: CalibratedModel, arch: Architecture, table: EnergyTable, objective: Objective
+    ) -> None:
+        self.model = model
+        self.arch = arch
+        self.table = table
+        self.objective = objective
+        self.known: dict[int, tuple[Cascade, Quantised, Lowered]] = {}
+
+    def prepare(self, text: str, source: Floats) -> Prepared:
+        cascade, quantised, lowered = self._of(len(source))
+        inputs = {"X": quantise_tensor(source, quantised.unit("X"))}
+        estimate = estimate_planned(
+            cascade,
+            lowered.planned,
+            self.arch,
+            lowered.tilings,
+            self.table,
+            instructions=len(lowered.program.instructions),
+        )
+        return Prepared(
+            text=text, source=source, lowered=lowered, cascade=cascade, inputs=inputs, estimate=estimate
+        )
+
+    def _of(self, seq: int) -> tuple[Cascade, Quantised, Lowered]:
+        if seq not in self.known:
+            cascade, quantised = self.model.cascade(seq), self.model.quantised(seq)
+            self.known[seq] = cascade, quantised, self._lower(cascade, quantised)
+        return self.known[seq]
+
+    def _lower(self, cascade: Cascade, quantised: Quantised) -> Lowered:
+        """The best tilings' program; where it does not fit, that of even ones, which is shorter."""
+        planned = plan(cascade, self.arch)
+        tilings = self._search(cascade, even=False)
+        if program_length(cascade, planned, self.arch, tilings) > self.arch.program_words:
+            tilings = self._search(cascade, even=True)
+        return lower(cascade, self.arch, tilings, quantised=quantised)
+
+    def _search(self, cascade: Cascade, *, even: bool) -> list[Tiling]:
+        found = search(cascade, self.arch, self.objective, table=self.table, even=even)
+        return [candidate.tiling for candidate in found]
+
+
+def _on_rtl(
+    arch: Architecture, prepared: Sequence[Prepared], junit: Path | None, steps: Steps
+) -> list[rtl.Checked]:
+    """Run all programs, in as many simulator processes as there are texts for."""
+    with steps(f"building the RTL of {arch.name}"):
+        design = rtl.build_cached(arch)
+    runs = [rtl.Run(lowered=one.lowered, inputs=one.inputs) for one in prepared]
+    total = sum(one.estimate.cycles for one in prepared)
+    with steps(f"running {total:,} cycles on Verilator (compiled on an architecture's first run)") as say:
+        if junit is not None or len(runs) == 1:
+            return list(rtl.cosim(design, runs, junit=junit, progress=say))
+        found: dict[int, rtl.Checked] = {}
+        with ThreadPoolExecutor(max_workers=SIMULATORS) as pool:
+            shares = [list(range(first, len(runs), SIMULATORS)) for first in range(SIMULATORS)]
+            parts = pool.map(lambda share: rtl.cosim(design, [runs[n] for n in share], progress=say), shares)
+            for share, results in zip(shares, parts, strict=True):
+                found |= dict(zip(share, results, strict=True))
+        return [found[number] for number in range(len(runs))]
+
+
+def _reference(model: CalibratedModel, weights: Mapping[str, Floats], source: Floats) -> Floats:
+    """The float model's embedding of one text."""
+    floats = evaluate(encoder_cascade(model.model(len(source))), {**weights, "X": source})
+    return pooled(floats[model.result])
+
+
+def pooled(hidden: Floats) -> Floats:
+    """Mean over tokens, of length 1."""
+    mean = hidden.mean(axis=0)
+    return np.asarray(mean / np.linalg.norm(mean))
+
+
+def _sentence(
+    one: Prepared,
+    checked: rtl.Checked,
+    reference: Floats,
+    *,
+    arch: Architecture,
+    table: EnergyTable,
+    model: CalibratedModel,
+) -> Sentence:
+    quantised = one.lowered.quantised
+    assert quantised is not None
+    estimate = measured(one.cascade, one.lowered, arch, table, checked.simulation, checked.result.counters)
+    hidden = checked.tensors[model.result] * quantised.unit(model.result)
+    return Sentence(
+        text=one.text,
+        tokens=len(one.source),
+        estimated_cycles=one.estimate.cycles,
+        measured=replace(estimate, name=one.text),
+        simulated_cycles=checked.simulation.cycles,
+        layers=_layers(checked, model),
+        linear_utilization=_linear_utilization(estimate, quantised, arch),
+        embedding=pooled(hidden),
+        reference=reference,
+        compared=checked.compared,
+        mismatches=checked.mismatches,
+        differences=_differences(checked),
+        instructions=len(one.lowered.program.instructions),
+        simulated_hz=checked.result.simulated_hz,
+    )
+
+
+def _layers(checked: rtl.Checked, model: CalibratedModel) -> tuple[LayerCycles, ...]:
+    """When each layer's output was complete, simulated and on the RTL."""
+    stem = model.result.rpartition(".")[0]
+    found = []
+    for layer in range(model.layers):
+        simulated, got = checked.finished[layer_name(stem, layer)]
+        found.append(LayerCycles(layer=layer, simulated=simulated, rtl=got))
+    return tuple(found)
+
+
+def _linear_utilization(estimate: Estimate, quantised: Quantised, arch: Architecture) -> float:
+    """Multiply-accumulates of the products with weights over what the array could do in their cycles."""
+    linear = {
+        step.kernel.name
+        for step in quantised.kernels
+        if isinstance(step.kernel, Product) and step.kernel.stationary.tensor in quantised.weights
+    }
+    rows = [row for row in estimate.rows if row.name in linear]
+    capacity = arch.array.rows * arch.array.cols * sum(row.cycles for row in rows)
+    return sum(row.macs for row in rows) / max(1, capacity)
+
+
+def _differences(checked: rtl.Checked) -> tuple[str, ...]:
+    """Whatever differs between hardware, simulator and oracle, in words."""
+    counters = (
+        f"{name}: simulated {simulated:,}, RTL {got:,}" for name, (simulated, got) in checked.counters.items()
+    )
+    times = (
+        f"{tensor}: last byte simulated in cycle {simulated:,}, RTL {got:,}"
+        for tensor, (simulated, got) in checked.untimely.items()
+    )
+    return (*(str(difference) for difference in checked.differences), *counters, *times)
