@@ -7,6 +7,7 @@ from workloads._calibrated_model import (
     CalibratedModel,
     Signal,
     calibrate_encoder,
+    made_from,
 )
 from workloads._cascade_file import load_cascade, read_cascade
 from workloads._config_file import Config, read_config
@@ -102,6 +103,7 @@ __all__ = [
     "load_model",
     "load_weights",
     "macs",
+    "made_from",
     "minilm_directory",
     "operands",
     "outputs",

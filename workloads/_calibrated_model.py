@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -15,6 +15,7 @@ from workloads._encoder import BLOCK, SOURCE, bind_encoder, encoder_cascade, enc
 from workloads._errors import WorkloadError
 from workloads._evaluate import evaluate
 from workloads._huggingface import from_config
+from workloads._kernel import Product, kernels
 from workloads._model import Model
 from workloads._outliers import split_outliers
 from workloads._quantise import (
@@ -89,6 +90,29 @@ def widened(cascade: Cascade, channels: Mapping[str, Ints]) -> Cascade:
         if einsum.output.tensor in channels:
             ranks[einsum.output.ranks[-1]] = len(channels[einsum.output.tensor])
     return replace(cascade, ranks=ranks)
+
+
+def made_from(model: CalibratedModel, weights: Mapping[str, Floats]) -> bool:
+    """Whether ``model`` is of ``weights`` (``bind_encoder``), as far as these are kept as they were.
+
+    Compared are the vectors, which are kept exactly, and the integers of weights that no smoothing
+    changed; what was split is left out.
+    """
+    found = model.calibrated
+    smoothed = {k.stationary.tensor for k in _products(model) if k.streamed.tensor in found.factors}
+    for name, vector in found.vectors.items():
+        known = weights.get(name, vector)
+        if known.shape == vector.shape and not np.array_equal(known, vector):
+            return False
+    return all(
+        np.array_equal(np.rint(weights[name] / weight.scale), weight.values)
+        for name, weight in found.weights.items()
+        if name not in smoothed and weights[name].shape == weight.values.shape
+    )
+
+
+def _products(model: CalibratedModel) -> Iterator[Product]:
+    return (kernel for kernel in kernels(model.cascade()) if isinstance(kernel, Product))
 
 
 def calibrate_encoder(

@@ -149,8 +149,20 @@ def _model(
     )
 
 
+def _plain_bert(config: Config) -> None:
+    """Refuse the options of a bert that change what its encoder computes."""
+    config.choice("position_embedding_type", {"absolute": None}, "absolute")
+    for key in ("is_decoder", "add_cross_attention"):
+        if config.flag(key, False):
+            raise config.error(key, "false", True)
+    if config.fields.get("pruned_heads"):
+        raise config.error("pruned_heads", "empty", config.fields["pruned_heads"])
+    config.same("embedding_size", config.size("hidden_size"), "the hidden size")
+
+
 def _bert(config: Config, run: Run) -> Model:
     _prefill_only(config, run)
+    _plain_bert(config)
     run = _with_seq(run)
     hidden, heads = config.size("hidden_size"), config.size("num_attention_heads")
     block = Block(

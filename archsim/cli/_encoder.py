@@ -46,9 +46,12 @@ from workloads import (
     evaluate,
     layer_name,
     load_calibrated,
+    load_model,
     load_weights,
+    made_from,
     minilm_directory,
     quantise_tensor,
+    read_config,
 )
 
 MINILM = "minilm"
@@ -83,7 +86,10 @@ class Prepared:
     source: Floats
     """The first layer's input [tokens, hidden], as the host computes it."""
     lowered: Lowered
-    cascade: Cascade
+    even: bool
+    """Whether its tilings are even ones, so that the program fits."""
+    plain: Cascade
+    """The model's layers without columns for split channels: what its multiply-accumulates are."""
     inputs: Mapping[str, Bytes]
     estimate: Estimate
 
@@ -95,12 +101,16 @@ def run_texts(request: Request, *, steps: Steps) -> RunOutcome:
     directory = encoder_directory(request.model)
     checkpoint = load_weights(directory)
     tokens = token_ids(directory, request.texts)
+    _require_mean_pooling(directory)
+    _require_fit(request, tokens, arch, table, steps)
+    with steps(f"building the RTL of {arch.name}"):
+        design = rtl.build_cached(arch)
     model = _calibrated(request, checkpoint, directory, steps)
     with steps(f"mapping {len(tokens)} texts on {arch.name}"):
         programs = _Programs(model, arch, table, request.objective)
         sources = [embed(checkpoint, ids) for ids in tokens]
         prepared = [programs.prepare(t, x) for t, x in zip(request.texts, sources, strict=True)]
-    checked = _on_rtl(arch, prepared, request.junit, steps)
+    checked = _on_rtl(design, prepared, request.junit, steps)
     with steps("evaluating the float model"):
         weights = bind_encoder(model.model(), checkpoint)
         references = [_reference(model, weights, x) for x in sources]
@@ -134,11 +144,8 @@ def _calibrated(request: Request, checkpoint: Checkpoint, directory: Path, steps
         with steps(f"calibrating {request.model} on {found.source}") as say:
             return calibrate_encoder(checkpoint, found.inputs, signals=request.signals, progress=say)
     model = load_calibrated(request.calibrated)
-    if model.config.fields != checkpoint.config.fields:
-        raise ArchsimError(
-            f"{request.calibrated} must be calibrated from {checkpoint.config.source}, "
-            "not from a model of another configuration"
-        )
+    if not made_from(model, bind_encoder(load_model(str(directory)), checkpoint)):
+        raise ArchsimError(f"{request.calibrated} must be made from the weights of {directory}, not others")
     return model
 
 
@@ -152,13 +159,15 @@ class _Programs:
         self.arch = arch
         self.table = table
         self.objective = objective
-        self.known: dict[int, tuple[Cascade, Quantised, Lowered]] = {}
+        self.known: dict[int, tuple[Cascade, Lowered, bool]] = {}
 
     def prepare(self, text: str, source: Floats) -> Prepared:
-        cascade, quantised, lowered = self._of(len(source))
+        plain, lowered, even = self._of(len(source))
+        quantised = lowered.quantised
+        assert quantised is not None
         inputs = {"X": quantise_tensor(source, quantised.unit("X"))}
         estimate = estimate_planned(
-            cascade,
+            quantised.cascade,
             lowered.planned,
             self.arch,
             lowered.tilings,
@@ -166,34 +175,66 @@ class _Programs:
             instructions=len(lowered.program.instructions),
         )
         return Prepared(
-            text=text, source=source, lowered=lowered, cascade=cascade, inputs=inputs, estimate=estimate
+            text=text,
+            source=source,
+            lowered=lowered,
+            plain=plain,
+            even=even,
+            inputs=inputs,
+            estimate=estimate,
         )
 
-    def _of(self, seq: int) -> tuple[Cascade, Quantised, Lowered]:
+    def _of(self, seq: int) -> tuple[Cascade, Lowered, bool]:
         if seq not in self.known:
-            cascade, quantised = self.model.cascade(seq), self.model.quantised(seq)
-            self.known[seq] = cascade, quantised, self._lower(cascade, quantised)
+            quantised = self.model.quantised(seq)
+            tilings, even = _tilings(quantised.cascade, self.arch, self.table, self.objective)
+            lowered = lower(quantised.cascade, self.arch, tilings, quantised=quantised)
+            self.known[seq] = encoder_cascade(self.model.model(seq)), lowered, even
         return self.known[seq]
 
-    def _lower(self, cascade: Cascade, quantised: Quantised) -> Lowered:
-        """The best tilings' program; where it does not fit, that of even ones, which is shorter."""
-        planned = plan(cascade, self.arch)
-        tilings = self._search(cascade, even=False)
-        if program_length(cascade, planned, self.arch, tilings) > self.arch.program_words:
-            tilings = self._search(cascade, even=True)
-        return lower(cascade, self.arch, tilings, quantised=quantised)
 
-    def _search(self, cascade: Cascade, *, even: bool) -> list[Tiling]:
-        found = search(cascade, self.arch, self.objective, table=self.table, even=even)
-        return [candidate.tiling for candidate in found]
+def _tilings(
+    cascade: Cascade, arch: Architecture, table: EnergyTable, objective: Objective
+) -> tuple[list[Tiling], bool]:
+    """The best tilings; where their program does not fit, the best even ones, whose program is shorter."""
+    planned = plan(cascade, arch)
+    for even in (False, True):
+        tilings = [c.tiling for c in search(cascade, arch, objective, table=table, even=even)]
+        length = program_length(cascade, planned, arch, tilings)
+        if length <= arch.program_words:
+            return tilings, even
+    raise ArchsimError(
+        f"a program must fit the {arch.program_words} instructions of {arch.name}, not take {length}; "
+        f"an architecture with program: {{words: {1 << (length - 1).bit_length()}}} holds it"
+    )
+
+
+def _require_fit(
+    request: Request, tokens: Sequence[Sequence[int]], arch: Architecture, table: EnergyTable, steps: Steps
+) -> None:
+    """Refuse a text that the machine has no program for, before any long work is done."""
+    directory = encoder_directory(request.model)
+    texts = {len(ids): text for text, ids in zip(request.texts, tokens, strict=True)}
+    with steps(f"looking whether {len(texts)} lengths fit {arch.name}"):
+        for seq, text in texts.items():
+            cascade = encoder_cascade(load_model(str(directory), seq=seq))
+            try:
+                _tilings(cascade, arch, table, request.objective)
+            except ArchsimError as error:
+                raise ArchsimError(f"a text of {seq} tokens ({text[:40]!r}): {error}") from error
+
+
+def _require_mean_pooling(directory: Path) -> None:
+    """Refuse a folder whose sentence-transformers configuration asks for another pooling."""
+    path = directory / "1_Pooling" / "config.json"
+    if path.is_file() and not read_config(path).flag("pooling_mode_mean_tokens", True):
+        raise ArchsimError(f"{path}: pooling_mode_mean_tokens must be true, the only pooling there is")
 
 
 def _on_rtl(
-    arch: Architecture, prepared: Sequence[Prepared], junit: Path | None, steps: Steps
+    design: rtl.Design, prepared: Sequence[Prepared], junit: Path | None, steps: Steps
 ) -> list[rtl.Checked]:
     """Run all programs, in as many simulator processes as there are texts for."""
-    with steps(f"building the RTL of {arch.name}"):
-        design = rtl.build_cached(arch)
     runs = [rtl.Run(lowered=one.lowered, inputs=one.inputs) for one in prepared]
     total = sum(one.estimate.cycles for one in prepared)
     with steps(f"running {total:,} cycles on Verilator (compiled on an architecture's first run)") as say:
@@ -217,7 +258,10 @@ def _reference(model: CalibratedModel, weights: Mapping[str, Floats], source: Fl
 def pooled(hidden: Floats) -> Floats:
     """Mean over tokens, of length 1."""
     mean = hidden.mean(axis=0)
-    return np.asarray(mean / np.linalg.norm(mean))
+    length = np.linalg.norm(mean)
+    if not length > 0:
+        raise ArchsimError("an embedding must have a direction, not be zero: the last layer gives nothing")
+    return np.asarray(mean / length)
 
 
 def _sentence(
@@ -231,7 +275,7 @@ def _sentence(
 ) -> Sentence:
     quantised = one.lowered.quantised
     assert quantised is not None
-    estimate = measured(one.cascade, one.lowered, arch, table, checked.simulation, checked.result.counters)
+    estimate = measured(one.plain, one.lowered, arch, table, checked.simulation, checked.result.counters)
     hidden = checked.tensors[model.result] * quantised.unit(model.result)
     return Sentence(
         text=one.text,
@@ -247,6 +291,7 @@ def _sentence(
         mismatches=checked.mismatches,
         differences=_differences(checked),
         instructions=len(one.lowered.program.instructions),
+        even=one.even,
         simulated_hz=checked.result.simulated_hz,
     )
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable
 from functools import wraps
@@ -86,6 +87,8 @@ def _in_folder(ctx: click.Context, param: click.Parameter, path: Path | None) ->
         raise click.BadParameter("the file must have a name", ctx, param)
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"the file must be in a folder that exists, not {str(path)!r}", ctx, param)
+    if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
+        raise click.BadParameter(f"the file must be one that can be written, not {str(path)!r}", ctx, param)
     return path
 
 

@@ -97,6 +97,8 @@ def _quantize(
 
     folder = _folder(directory)
     checkpoint = load_weights(folder)
+    if output.resolve() in {file.resolve() for file in (*checkpoint.files.values(), folder / "config.json")}:
+        raise click.UsageError(f"--output must not be a file of the checkpoint, as {output} is")
     found = _samples(checkpoint, folder, calibration=calibration, samples=samples, length=length)
     if found.notice:
         click.echo(f"archsim: {found.notice}", err=True)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, FiniteFloat, ValidationError
 
 from archsim import ArchsimError
 from archsim.cli._regress_value import (
@@ -29,14 +29,14 @@ Baseline = Mapping[str, Measured]
 
 
 class _CaseFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
-    figures: dict[str, int | float]
+    figures: dict[str, int | FiniteFloat]
     bits: dict[str, str]
 
 
 class _BaselineFile(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True)
+    model_config = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
 
     format: int
     suite: str

@@ -124,7 +124,7 @@ def _case(item: CaseFile, folder: Path) -> Case:
 
 def _anchored(name: str, folder: Path) -> str:
     """A file beside the suite as a path from anywhere; a name of the library as it is."""
-    is_file = name.endswith(_FILES) or "/" in name
+    is_file = name.endswith(_FILES) or "/" in name or (folder / name / "config.json").is_file()
     return str(folder / name) if is_file else name
 
 

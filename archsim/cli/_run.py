@@ -81,6 +81,10 @@ def run_command(
     from archsim.cli._run_page import run_page, run_picture
 
     given = (*texts, *_lines(file))
+    if not all(text.strip() for text in given):
+        raise click.UsageError("a sentence must have words, not be empty")
+    if page is not None and page.suffix != ".md":
+        raise click.UsageError(f"--page must end in .md, beside which its .svg is written, not {str(page)!r}")
     if not 1 <= len(given) <= MAX_TEXTS:
         raise click.UsageError(f"give 1 to {MAX_TEXTS} sentences by --text or --texts, not {len(given)}")
     request = _encoder.Request(
@@ -93,13 +97,13 @@ def run_command(
         signals=page is not None,
     )
     outcome = _encoder.run_texts(request, steps=Steps())
+    print_outcome(outcome)
     if json_path:
         write_json(json_path, document(outcome))
     if page:
         picture = page.with_suffix(".svg")
         write_text(picture, run_picture(outcome))
         write_text(page, run_page(outcome, picture=picture.name, command=_command()))
-    print_outcome(outcome)
     require_agreement(outcome)
 
 
@@ -154,6 +158,7 @@ def _sentence(sentence: Sentence) -> dict[str, object]:
         "latency_s": sentence.measured.seconds,
         "energy_pj": sentence.measured.energy_total_pj,
         "cosine": sentence.cosine,
+        "even_tilings": sentence.even,
         "linear_utilization": sentence.linear_utilization,
         "utilization": dict(sentence.measured.utilization),
         "compared": sentence.compared,
@@ -231,6 +236,7 @@ def figures(outcome: RunOutcome) -> dict[str, str]:
     estimated = sum(s.estimated_cycles for s in sentences)
     found = {
         "least cosine with the float model": f"{min(s.cosine for s in sentences):.4f}",
+        "sentences on even tilings, to fit": f"{sum(s.even for s in sentences)} of {len(sentences)}",
         "elements compared": f"{sum(s.compared for s in sentences):,}",
         "elements that differ": f"{sum(s.mismatches for s in sentences):,}",
         "RTL cycles": f"{cycles:,}",

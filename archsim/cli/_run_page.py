@@ -44,7 +44,7 @@ def _accuracy(outcome: RunOutcome) -> str:
     rows = [_sentence(one) for one in outcome.sentences]
     said = (
         "Embeddings of the RTL's int8 output (mean over tokens, length 1) against the float model's. "
-        f"Time is at {outcome.clock_mhz:g} MHz. Calibrated on {outcome.calibrated_on} other sentences."
+        f"Time is at {outcome.clock_mhz:g} MHz. Calibrated on {outcome.calibrated_on} inputs."
     )
     return "\n\n".join(("## Sentence by sentence", said, _table(header, rows, right=1)))
 
@@ -106,9 +106,12 @@ def _signals(outcome: RunOutcome) -> str:
 def _table(header: Sequence[str], rows: Iterable[Sequence[str]], *, right: int) -> str:
     """A Markdown table, numbers from column ``right`` on set to the right."""
     rule = ["---" if place < right else "---:" for place in range(len(header))]
-    return "\n".join(
-        "| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in (header, rule, *rows)
-    )
+    return "\n".join("| " + " | ".join(_cell(cell) for cell in row) + " |" for row in (header, rule, *rows))
+
+
+def _cell(text: str) -> str:
+    """Text on one line that ends no cell."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def run_picture(outcome: RunOutcome) -> str:

@@ -49,6 +49,8 @@ class Sentence:
     differences: tuple[str, ...]
     """Elements, counters and times that differ, in words."""
     instructions: int
+    even: bool
+    """Whether the best tilings' program would not fit, so that even ones were taken."""
     simulated_hz: float
     """RTL cycles that Verilator ran in a second."""
 
@@ -94,7 +96,7 @@ class RunOutcome:
 
     @property
     def spearman(self) -> float | None:
-        """Rank correlation of the pairs' similarities; None for fewer than three sentences."""
+        """Rank correlation of the pairs' similarities; None for fewer than three sentences, or equal ones."""
         if len(self.sentences) < 3:
             return None
         pairs = np.triu_indices(len(self.sentences), 1)
@@ -111,15 +113,17 @@ def similarity(embeddings: Sequence[Floats]) -> Floats:
     return np.asarray(rows @ rows.T)
 
 
-def rank_correlation(left: Floats, right: Floats) -> float:
+def rank_correlation(left: Floats, right: Floats) -> float | None:
     """Spearman's coefficient: Pearson's of the ranks, ties sharing their mean rank.
+
+    None where all of one side are equal: they have no order.
 
     >>> rank_correlation(np.array([1.0, 2.0, 3.0]), np.array([10.0, 20.0, 15.0]))
     0.5
     """
     x, y = (_ranks(values) - (len(values) + 1) / 2 for values in (left, right))
     length = float(np.sqrt((x @ x) * (y @ y)))
-    return float(x @ y) / length if length else 1.0
+    return float(x @ y) / length if length else None
 
 
 def _ranks(values: Floats) -> Floats:

@@ -370,3 +370,11 @@ def test_smooth_noise_has_deviation_one_and_neighbours_alike(channels: int, heig
         steps = np.diff(images, axis=2).std()
         # White noise has a deviation of the square root of two from pixel to pixel.
         assert steps < 0.5 * math.sqrt(2)
+
+
+def test_a_checkpoint_is_not_written_over(bert: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source = bert / "model.safetensors"
+    before = source.read_bytes()
+    assert main(["quantize", str(bert), "-o", str(source)]) == 2
+    assert "--output must not be a file of the checkpoint" in capsys.readouterr().err
+    assert source.read_bytes() == before

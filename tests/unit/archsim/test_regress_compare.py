@@ -242,3 +242,12 @@ def test_what_is_no_baseline_is_refused(text: str, message: str, tmp_path: Path)
     path.write_text(text)
     with pytest.raises(ArchsimError, match=f"^{re.escape(f'{path} {message}')}"):
         read_baseline(path)
+
+
+@pytest.mark.parametrize("value", ["NaN", "Infinity", "-Infinity"])
+def test_a_baseline_has_no_figure_that_nothing_differs_from(tmp_path: Path, value: str) -> None:
+    path = tmp_path / "nan.json"
+    document = json.dumps(baseline_document("s", {"a": moved("simulate.cycles", 7.5)}))
+    path.write_text(document.replace("7.5", value))
+    with pytest.raises(ArchsimError, match="must be a baseline as --update writes it"):
+        read_baseline(path)

@@ -153,3 +153,12 @@ def test_the_example_is_a_suite_with_its_baseline() -> None:
     workflow = yaml.safe_load((ROOT / "examples/regress/workflow.yml").read_text())
     runs = [step["run"] for step in workflow["jobs"]["regress"]["steps"] if "run" in step]
     assert any("archsim regress" in run for run in runs)
+
+
+def test_a_folder_beside_the_suite_is_that_folder(tmp_path: Path) -> None:
+    (tmp_path / "mybert").mkdir()
+    (tmp_path / "mybert" / "config.json").write_text("{}")
+    suite = tmp_path / "s.yaml"
+    suite.write_text("name: s\ncases:\n  - {model: mybert, arch: edge-8x8, seed: 1}\n")
+    (case,) = load_suite(suite).cases
+    assert case.job.model == str(tmp_path / "mybert")

@@ -40,6 +40,12 @@ def test_order_alone_counts() -> None:
     assert rank_correlation(values, -values) == pytest.approx(-1)
 
 
+def test_equal_values_have_no_order() -> None:
+    rising = np.arange(4.0)
+    assert rank_correlation(np.zeros(4), rising) is None
+    assert rank_correlation(rising, np.zeros(4)) is None
+
+
 def test_similarity_is_the_cosine_of_each_pair() -> None:
     rng = np.random.default_rng(0)
     rows = [row / np.linalg.norm(row) for row in rng.normal(size=(4, 8))]
