@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-all bench results format clean lock
+.PHONY: help setup demo test check test-all bench results io-curve format clean lock
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,6 +53,9 @@ bench: setup ## Mappings, simulated cycles and RTL cycles per second, from one r
 
 results: setup ## Sentences through a whole encoder on the RTL; the page under sim_results.
 	$(BIN)/archsim run minilm --arch edge-16x16 --texts sim_results/sentences.txt --page sim_results/minilm.md
+
+io-curve: setup ## Traffic beside its lower bound, from 4 KiB to 64 MiB; the page under sim_results.
+	$(BIN)/python scripts/io_curve.py
 
 format: setup ## Rewrite the sources in the one format.
 	$(BIN)/ruff format $(SOURCES)

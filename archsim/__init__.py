@@ -23,19 +23,27 @@ if TYPE_CHECKING:
     from archsim._estimate import bound, estimate, estimate_planned
     from archsim._estimate_value import Estimate, Row, from_json, subtract
     from archsim._finish import written_at
+    from archsim._hierarchy import DATAFLOWS, Hierarchy, Level, SpatialDimension
+    from archsim._hierarchy_file import hierarchy_names, load_hierarchy, parse_hierarchy
     from archsim._image import image, tensors_of
     from archsim._levels import measured, timed
     from archsim._lower import Lowered, lower, program_length
     from archsim._mapping import Mapping, mapping_of, tiling_of
+    from archsim._nest import Holder, Nest, SpatialLoop, TemporalLoop, parse_nest
+    from archsim._nest_cost import NestCost, evaluate_nest
     from archsim._plan import Plan, Planned, ProductPlan, RowPlan, plan
     from archsim._program import Instruction, Operand, Program, Region
     from archsim._programs import programs
     from archsim._simulate import Simulation, simulate
+    from archsim._spatial import Spatial
+    from archsim._spatial_estimate import estimate_spatial
+    from archsim._spatial_file import load_spatial, parse_spatial, spatial_names
     from archsim._tiling import Tiling, Tilings, granule_of, legal
     from archsim._trace import trace_json, write_trace
 
 __all__ = [
     "COUNTERS",
+    "DATAFLOWS",
     "STALL_BASE",
     "Architecture",
     "ArchsimError",
@@ -47,10 +55,15 @@ __all__ = [
     "EnergyEntry",
     "EnergyTable",
     "Estimate",
+    "Hierarchy",
+    "Holder",
     "Instruction",
+    "Level",
     "Lowered",
     "Mapping",
     "Memory",
+    "Nest",
+    "NestCost",
     "Operand",
     "Plan",
     "Planned",
@@ -62,7 +75,11 @@ __all__ = [
     "Scratchpad",
     "Share",
     "Simulation",
+    "Spatial",
+    "SpatialDimension",
+    "SpatialLoop",
     "Spent",
+    "TemporalLoop",
     "Tiling",
     "Tilings",
     "Vector",
@@ -78,22 +95,31 @@ __all__ = [
     "energy_table_names",
     "estimate",
     "estimate_planned",
+    "estimate_spatial",
+    "evaluate_nest",
     "from_json",
     "granule_of",
+    "hierarchy_names",
     "image",
     "layers",
     "legal",
     "load_architecture",
     "load_energy_table",
+    "load_hierarchy",
+    "load_spatial",
     "lower",
     "mapping_of",
     "measured",
     "parse_architecture",
+    "parse_hierarchy",
+    "parse_nest",
+    "parse_spatial",
     "plan",
     "price",
     "program_length",
     "programs",
     "simulate",
+    "spatial_names",
     "subtract",
     "tensors_of",
     "tiling_of",
@@ -123,14 +149,21 @@ _NAMES = {
     "_estimate": ("bound", "estimate", "estimate_planned"),
     "_estimate_value": ("Estimate", "Row", "from_json", "subtract"),
     "_finish": ("written_at",),
+    "_hierarchy": ("DATAFLOWS", "Hierarchy", "Level", "SpatialDimension"),
+    "_hierarchy_file": ("hierarchy_names", "load_hierarchy", "parse_hierarchy"),
     "_image": ("image", "tensors_of"),
     "_levels": ("measured", "timed"),
     "_lower": ("Lowered", "lower", "program_length"),
     "_mapping": ("Mapping", "mapping_of", "tiling_of"),
+    "_nest": ("Holder", "Nest", "SpatialLoop", "TemporalLoop", "parse_nest"),
+    "_nest_cost": ("NestCost", "evaluate_nest"),
     "_plan": ("Plan", "Planned", "ProductPlan", "RowPlan", "plan"),
     "_program": ("Instruction", "Operand", "Program", "Region"),
     "_programs": ("programs",),
     "_simulate": ("Simulation", "simulate"),
+    "_spatial": ("Spatial",),
+    "_spatial_estimate": ("estimate_spatial",),
+    "_spatial_file": ("load_spatial", "parse_spatial", "spatial_names"),
     "_tiling": ("Tiling", "Tilings", "granule_of", "legal"),
     "_trace": ("trace_json", "write_trace"),
 }

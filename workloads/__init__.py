@@ -34,9 +34,11 @@ from workloads._kernel import (
     kernels,
     ranks_of,
 )
+from workloads._library import LIBRARY, library_cascade
 from workloads._model import HostWork, Model, Part
 from workloads._operators import STANDARD, Operators, Reduction
 from workloads._parse import parse
+from workloads._passes import Held, Passes, Revisit, all_passes, passes
 from workloads._quantise import (
     EXP2,
     Calibrated,
@@ -54,6 +56,7 @@ from workloads._zoo import ZOO, load_model, minilm_directory
 
 __all__ = [
     "EXP2",
+    "LIBRARY",
     "OUTLIER_COLUMNS",
     "STANDARD",
     "ZOO",
@@ -66,6 +69,7 @@ __all__ = [
     "Einsum",
     "Elementwise",
     "Epilogue",
+    "Held",
     "HostWork",
     "Index",
     "Kernel",
@@ -73,16 +77,19 @@ __all__ = [
     "Normalise",
     "Operators",
     "Part",
+    "Passes",
     "Product",
     "Quantised",
     "QuantisedKernel",
     "Reduction",
     "Requantise",
+    "Revisit",
     "Rowwise",
     "Signal",
     "Softmax",
     "Weight",
     "WorkloadError",
+    "all_passes",
     "bind_block",
     "bind_encoder",
     "calibrate_encoder",
@@ -98,6 +105,7 @@ __all__ = [
     "kernels",
     "layer_name",
     "layer_of",
+    "library_cascade",
     "load_calibrated",
     "load_cascade",
     "load_model",
@@ -108,6 +116,7 @@ __all__ = [
     "operands",
     "outputs",
     "parse",
+    "passes",
     "quantise_cascade",
     "quantise_tensor",
     "ranks_of",

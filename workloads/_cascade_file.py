@@ -32,7 +32,7 @@ _SIZE = re.compile(r"[1-9][0-9]{0,12}\Z")
 _T = TypeVar("_T")
 
 
-class _Mark(Protocol):
+class Mark(Protocol):
     """A place in the file; the parser has two types of it."""
 
     @property
@@ -46,62 +46,70 @@ def load_cascade(path: str | Path) -> Cascade:
     Raises :class:`WorkloadError` with file, line and key path where the file is not one, and
     OSError where it cannot be read.
     """
+    return read_cascade(read_file(path), source=str(path))
+
+
+def read_file(path: str | Path) -> str:
+    """The text of a model's YAML file; refuses what is too large or not text."""
     with Path(path).open("rb") as file:
         content = file.read(MAX_FILE_BYTES + 1)
     if len(content) > MAX_FILE_BYTES:
         raise WorkloadError(f"{path}: a cascade's file must have at most {MAX_FILE_BYTES} bytes, not more")
     try:
-        text = content.decode("utf-8")
+        return content.decode("utf-8")
     except UnicodeDecodeError as error:
         raise WorkloadError(f"{path}: a cascade's file must be UTF-8 text, not bytes: {error}") from None
-    return read_cascade(text, source=str(path))
 
 
 def read_cascade(text: str, *, source: str = "<text>") -> Cascade:
     """The verified cascade of YAML text; ``source`` names the file in errors."""
-    return _Reader(source).cascade(text)
+    return Reader(source).cascade(text)
 
 
-class _Reader:
+class Reader:
     """Reads one file; knows its name, for errors."""
 
     def __init__(self, source: str) -> None:
         self._source = source
 
     def cascade(self, text: str) -> Cascade:
-        entries = self._mapping(self._root(text), "the file")
+        """The verified cascade of ``text``."""
+        entries = self.mapping(self.root(text), "the file")
         for key, (mark, _) in entries.items():
             if key not in _KEYS:
-                raise self._error(mark, f"a key must be one of {', '.join(_KEYS)}, not {key!r}")
+                raise self.error(mark, f"a key must be one of {', '.join(_KEYS)}, not {key!r}")
         for key in _REQUIRED:
             if key not in entries:
                 raise WorkloadError(f"{self._source}:1: key {key!r} must be given, not left out")
-        ranks = self._sizes(entries, "ranks", self._size)
+        ranks = self._sizes(entries, "ranks", self.size)
         shapes = self._sizes(entries, "tensors", self._shape)
         nodes = self._statements(entries["einsums"][1])
         einsums = tuple(self._einsum(node, f"einsums[{i}]") for i, node in enumerate(nodes))
         name_mark, name = entries["name"]
-        title = self._scalar(name, "name")
-        cascade = self._at(name_mark, "name", lambda: Cascade(title, ranks, einsums, shapes))
+        title = self.scalar(name, "name")
+        cascade = self.at(name_mark, "name", lambda: Cascade(title, ranks, einsums, shapes))
         try:
             verify(cascade)
         except VerificationError as error:
             mark, where = name_mark, "einsums"
             if error.einsum is not None:
                 mark, where = nodes[error.einsum].start_mark, f"einsums[{error.einsum}]"
-            raise self._error(mark, f"{where}: {error}") from None
+            raise self.error(mark, f"{where}: {error}") from None
         return cascade
 
-    def _error(self, mark: _Mark | None, message: str) -> WorkloadError:
+    def error(self, mark: Mark | None, message: str) -> WorkloadError:
+        """An error that begins with file and line."""
         return WorkloadError(f"{self._source}:{mark.line + 1 if mark else 1}: {message}")
 
-    def _at(self, mark: _Mark, where: str, build: Callable[[], _T]) -> _T:
+    def at(self, mark: Mark, where: str, build: Callable[[], _T]) -> _T:
+        """What ``build`` makes; its error gets the file, line and key."""
         try:
             return build()
         except WorkloadError as error:
-            raise self._error(mark, f"{where}: {error}") from None
+            raise self.error(mark, f"{where}: {error}") from None
 
-    def _root(self, text: str) -> yaml.Node:
+    def root(self, text: str) -> yaml.Node:
+        """The tree of ``text``, in which nothing is shared or deep."""
         try:
             self._refuse_events(text)
             root = yaml.compose(text, Loader=yaml.SafeLoader)
@@ -124,72 +132,76 @@ class _Reader:
         depth = 0
         for event in yaml.parse(text, Loader=yaml.SafeLoader):
             if isinstance(event, yaml.AliasEvent) or getattr(event, "anchor", None) is not None:
-                raise self._error(event.start_mark, "the file must have no anchors or aliases, not one")
+                raise self.error(event.start_mark, "the file must have no anchors or aliases, not one")
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise self._error(event.start_mark, f"nesting must be at most {MAX_DEPTH} deep, not deeper")
+                raise self.error(event.start_mark, f"nesting must be at most {MAX_DEPTH} deep, not deeper")
 
-    def _mapping(self, node: yaml.Node, where: str) -> dict[str, tuple[_Mark, yaml.Node]]:
+    def mapping(self, node: yaml.Node, where: str) -> dict[str, tuple[Mark, yaml.Node]]:
+        """Each key's place and value; no key is given twice."""
         if not isinstance(node, yaml.MappingNode):
-            raise self._error(node.start_mark, f"{where} must be a mapping, not {_kind(node)}")
-        entries: dict[str, tuple[_Mark, yaml.Node]] = {}
+            raise self.error(node.start_mark, f"{where} must be a mapping, not {_kind(node)}")
+        entries: dict[str, tuple[Mark, yaml.Node]] = {}
         for key, value in node.value:
-            name = self._scalar(key, f"a key of {where}")
+            name = self.scalar(key, f"a key of {where}")
             if name in entries:
-                raise self._error(key.start_mark, f"key {name!r} of {where} must be given once, not again")
+                raise self.error(key.start_mark, f"key {name!r} of {where} must be given once, not again")
             entries[name] = (key.start_mark, value)
         return entries
 
-    def _sequence(self, node: yaml.Node, where: str) -> list[yaml.Node]:
+    def sequence(self, node: yaml.Node, where: str) -> list[yaml.Node]:
+        """The items of a list."""
         if not isinstance(node, yaml.SequenceNode):
-            raise self._error(node.start_mark, f"{where} must be a list, not {_kind(node)}")
+            raise self.error(node.start_mark, f"{where} must be a list, not {_kind(node)}")
         return list(node.value)
 
-    def _scalar(self, node: yaml.Node, where: str) -> str:
+    def scalar(self, node: yaml.Node, where: str) -> str:
+        """The text of a value that is neither a list nor a mapping."""
         if not isinstance(node, yaml.ScalarNode):
-            raise self._error(node.start_mark, f"{where} must be text, not {_kind(node)}")
+            raise self.error(node.start_mark, f"{where} must be text, not {_kind(node)}")
         return str(node.value)
 
     def _sizes(
         self,
-        entries: Mapping[str, tuple[_Mark, yaml.Node]],
+        entries: Mapping[str, tuple[Mark, yaml.Node]],
         key: str,
         read: Callable[[yaml.Node, str], _T],
     ) -> dict[str, _T]:
         if key not in entries:
             return {}
-        sizes = self._mapping(entries[key][1], key)
+        sizes = self.mapping(entries[key][1], key)
         if len(sizes) > MAX_RANKS:
-            raise self._error(
+            raise self.error(
                 entries[key][0], f"{key} must have at most {MAX_RANKS} entries, not {len(sizes)}"
             )
         return {name: read(node, f"{key}.{name}") for name, (_, node) in sizes.items()}
 
-    def _size(self, node: yaml.Node, where: str) -> int:
-        text = self._scalar(node, where)
+    def size(self, node: yaml.Node, where: str) -> int:
+        """A rank's size."""
+        text = self.scalar(node, where)
         if not _SIZE.match(text) or int(text) > MAX_RANK_SIZE:
             wanted = f"an integer from 1 to {MAX_RANK_SIZE}"
-            raise self._error(node.start_mark, f"{where} must be {wanted}, not {text[:40]!r}")
+            raise self.error(node.start_mark, f"{where} must be {wanted}, not {text[:40]!r}")
         return int(text)
 
     def _shape(self, node: yaml.Node, where: str) -> tuple[int, ...]:
-        return tuple(self._size(item, f"{where}[{i}]") for i, item in enumerate(self._sequence(node, where)))
+        return tuple(self.size(item, f"{where}[{i}]") for i, item in enumerate(self.sequence(node, where)))
 
     def _statements(self, node: yaml.Node) -> list[yaml.Node]:
-        nodes = self._sequence(node, "einsums")
+        nodes = self.sequence(node, "einsums")
         if not 1 <= len(nodes) <= MAX_EINSUMS:
-            raise self._error(
+            raise self.error(
                 node.start_mark, f"einsums must have 1 to {MAX_EINSUMS} entries, not {len(nodes)}"
             )
         return nodes
 
     def _einsum(self, node: yaml.Node, where: str) -> Einsum:
-        text = self._scalar(node, where)
+        text = self.scalar(node, where)
         try:
             return parse_einsum(text)
         except ParseError as error:
             message = f"{where}, column {error.column} of {text[:80]!r}: {error.message}"
-            raise self._error(node.start_mark, message) from None
+            raise self.error(node.start_mark, message) from None
 
 
 def _kind(node: yaml.Node) -> str:

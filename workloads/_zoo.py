@@ -12,13 +12,14 @@ from pathlib import Path
 from types import MappingProxyType
 
 from workloads._analyze import inputs, weights
-from workloads._cascade_file import load_cascade
 from workloads._config_file import MAX_DIMENSION
 from workloads._einsum import Cascade
 from workloads._errors import WorkloadError
 from workloads._huggingface import load_huggingface
+from workloads._library import DEFAULT_SEQ, LEARNED, LIBRARY, library_cascade
 from workloads._model import Model, Part, Phase
 from workloads._onnx import NO_SHAPES, Shapes, load_onnx
+from workloads._timeloop_file import load_written
 from workloads._transformer import cascade, product, tensor
 
 _GEMM = re.compile(r"gemm:([0-9]{1,9})x([0-9]{1,9})x([0-9]{1,9})\Z")
@@ -51,8 +52,9 @@ def load_model(
     """The model that ``spec`` names.
 
     ``spec`` is a name in :data:`ZOO`, ``gemm:MxKxN``, a ``config.json`` or a folder that holds one, an
-    ``.onnx`` file, or a ``.yaml`` file with a cascade. ``shapes`` and ``host`` are for ONNX. Where the
-    file fixes the size, ``seq`` and ``batch`` must be left out. Raises :class:`WorkloadError`.
+    ``.onnx`` file, or a ``.yaml`` file with a cascade or a Timeloop problem. ``shapes`` and ``host`` are
+    for ONNX. Where the file fixes the size, ``seq`` and ``batch`` must be left out. Raises
+    :class:`WorkloadError`.
     """
     if phase not in {"prefill", "decode"}:
         raise WorkloadError(f"phase must be prefill or decode, not {phase!r}")
@@ -109,7 +111,7 @@ def _from_cascade(path: Path, options: Options) -> Model:
     """A cascade by hand: inputs are what its products stream, weights what they hold."""
     _refuse_onnx_options(str(path), options)
     _refuse_sizes(str(path), options)
-    written = load_cascade(path)
+    written = load_written(path)
     streamed = frozenset(inputs(written)) - frozenset(weights(written))
     return _single(written, inputs=streamed, name=written.name, options=options)
 
@@ -146,6 +148,20 @@ def _refuse_onnx_options(spec: str, options: Options) -> None:
 def _refuse_sizes(spec: str, options: Options) -> None:
     if options.seq is not None or options.batch != 1 or options.phase != "prefill":
         raise WorkloadError(f"seq, batch and phase must be left out for {spec}, whose ranks have sizes")
+
+
+def _attention(name: str) -> Loader:
+    """One head of attention in one of its forms; ``seq`` is the number of keys or tokens."""
+
+    def load(options: Options) -> Model:
+        _refuse_onnx_options(name, options)
+        if options.phase != "prefill" or options.batch != 1:
+            raise WorkloadError(f"phase and batch must be left out for {name}, which is one cascade")
+        built = library_cascade(name, seq=options.seq or DEFAULT_SEQ)
+        streamed = frozenset(inputs(built)) - LEARNED.get(name, frozenset())
+        return Model(name, "prefill", 1, options.seq or DEFAULT_SEQ, (Part(built, 1, streamed),))
+
+    return load
 
 
 def _package(module: str, distribution: str) -> Path:
@@ -205,6 +221,7 @@ ZOO: Mapping[str, Loader] = MappingProxyType(
         "minilm": _minilm,
         **{name: _published(name) for name in _CONFIGS},
         **{name: _light(file) for name, file in _LIGHT.items()},
+        **{name: _attention(name) for name in LIBRARY},
     }
 )
 """Loaders by name. BERT is the encoder alone here; heads follow from the ``architectures`` of a file."""

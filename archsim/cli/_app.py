@@ -14,9 +14,11 @@ from archsim.cli._estimate import estimate_command
 from archsim.cli._hls import hls_command
 from archsim.cli._list import list_command
 from archsim.cli._map import map_command
+from archsim.cli._passes import passes_command
 from archsim.cli._quantize import quantize_command
 from archsim.cli._regress import regress_command
 from archsim.cli._report import report_command
+from archsim.cli._reproduce import reproduce_command
 from archsim.cli._rtl import rtl_command
 from archsim.cli._run import run_command
 from archsim.cli._schema import schema_command
@@ -52,6 +54,7 @@ def app() -> None:
 for _command in (
     list_command,
     show_command,
+    passes_command,
     estimate_command,
     map_command,
     simulate_command,
@@ -62,6 +65,7 @@ for _command in (
     regress_command,
     hls_command,
     report_command,
+    reproduce_command,
     demo_command,
     schema_command,
     completion_command,

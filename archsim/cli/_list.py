@@ -6,13 +6,13 @@ import click
 
 from archsim.cli._tables import print_rows, print_words
 
-KINDS = ("architectures", "technologies", "boards", "models")
+KINDS = ("architectures", "hierarchies", "technologies", "boards", "models")
 
 
-@click.command("list", short_help="List architectures, technologies, boards and models.")
+@click.command("list", short_help="List architectures, hierarchies, technologies, boards and models.")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 def list_command(kind: str | None) -> None:
-    """List the library's architectures, technologies and boards, and the zoo's models.
+    """List the library's architectures, hierarchies, technologies and boards, and the zoo's models.
 
     \b
     Examples:
@@ -22,6 +22,8 @@ def list_command(kind: str | None) -> None:
     wanted = (kind,) if kind else KINDS
     if "architectures" in wanted:
         _list_architectures()
+    if "hierarchies" in wanted:
+        _list_hierarchies()
     if "technologies" in wanted:
         _list_technologies()
     if "boards" in wanted:
@@ -46,6 +48,28 @@ def _list_architectures() -> None:
         for a in architectures
     ]
     print_rows("Architectures", ("name", "array", "clock", "bus", "scratchpad", "technology"), rows)
+
+
+def _list_hierarchies() -> None:
+    from archsim._hierarchy_file import hierarchy_names, load_hierarchy
+
+    hierarchies = [load_hierarchy(name) for name in hierarchy_names()]
+    rows = [
+        (
+            h.name,
+            "x".join(str(side.size) for level in h.levels for side in level.spatial) or "1",
+            f"{h.clock_mhz:g} MHz",
+            " > ".join(_level(level.name, level.size_bits) for level in h.levels),
+        )
+        for h in hierarchies
+    ]
+    print_rows("Hierarchies (for map)", ("name", "MACs", "clock", "levels"), rows, text=("levels",))
+
+
+def _level(name: str, size_bits: int | None) -> str:
+    if size_bits is None:
+        return name
+    return f"{name} {size_bits >> 13} KiB" if size_bits >= 1 << 13 else f"{name} {size_bits} bit"
 
 
 def _list_technologies() -> None:

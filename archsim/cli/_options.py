@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -24,13 +25,25 @@ class ArchitectureParameter(click.ParamType[str]):
 
     name = "architecture"
 
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        """The name as given; refuses a hierarchy's where hardware is needed."""
+        from archsim._hierarchy_file import hierarchy_names
+
+        if ctx is not None and ctx.command.name != "map" and value in hierarchy_names():
+            self.fail(
+                f"ARCH must be an architecture, not {value!r}: hierarchies are for archsim map", param, ctx
+            )
+        return str(value)
+
     def shell_complete(
         self, ctx: click.Context, param: click.Parameter, incomplete: str
     ) -> list[CompletionItem]:
-        """The library's names, then files."""
+        """The library's names, then files; hierarchies where mappings are asked for."""
         from archsim._architecture_file import architecture_names
+        from archsim._hierarchy_file import hierarchy_names
 
-        return _complete(architecture_names(), incomplete)
+        hierarchies = hierarchy_names() if ctx.command.name == "map" else ()
+        return _complete((*architecture_names(), *hierarchies), incomplete)
 
 
 class ModelParameter(click.ParamType[str]):
@@ -131,8 +144,8 @@ arch_option = click.option(
 )
 
 
-def job_options(command: Command) -> Command:
-    """MODEL, --arch and the options that say what to run, given to ``command`` as one Job."""
+def model_options(command: Command) -> Command:
+    """MODEL, --arch and the options that say what to run but --objective, given to ``command`` as one Job."""
 
     @click.argument("model", type=ModelParameter())
     @arch_option
@@ -158,13 +171,6 @@ def job_options(command: Command) -> Command:
         help="Sequences or images at once.",
     )
     @click.option(
-        "--objective",
-        type=click.Choice(get_args(Objective)),
-        default="latency",
-        show_default=True,
-        help="What the mapping is chosen for; edp is energy times latency.",
-    )
-    @click.option(
         "--host",
         multiple=True,
         metavar="OP",
@@ -181,8 +187,25 @@ def job_options(command: Command) -> Command:
     @wraps(command)
     def wrapped(*, model: str, arch: str, **rest: Any) -> Any:
         _require_file(model)
-        names = ("phase", "seq", "batch", "objective", "host", "shapes")
+        names = ("phase", "seq", "batch", "host", "shapes")
         job = Job(model=model, arch=arch, **{name: rest.pop(name) for name in names})
         return command(job=job, **rest)
 
     return cast("Command", wrapped)
+
+
+def job_options(command: Command) -> Command:
+    """``model_options`` and --objective, given to ``command`` as one Job."""
+
+    @click.option(
+        "--objective",
+        type=click.Choice(get_args(Objective)),
+        default="latency",
+        show_default=True,
+        help="What the mapping is chosen for; edp is energy times latency.",
+    )
+    @wraps(command)
+    def wrapped(*, job: Job, objective: Objective, **rest: Any) -> Any:
+        return command(job=replace(job, objective=objective), **rest)
+
+    return model_options(cast("Command", wrapped))

@@ -1,4 +1,4 @@
-"""``archsim show``: one architecture, technology or model in full."""
+"""``archsim show``: one architecture, hierarchy, technology or model in full."""
 
 from __future__ import annotations
 
@@ -8,22 +8,26 @@ from archsim.cli._job import Job
 from archsim.cli._tables import print_rows
 
 
-@click.command("show", short_help="Show an architecture, a technology or a model.")
+@click.command("show", short_help="Show an architecture, a hierarchy, a technology or a model.")
 @click.argument("what", metavar="NAME")
 @click.option("--seq", type=click.IntRange(1, 1 << 24), metavar="N", help="Sequence length of a model.")
 def show_command(what: str, seq: int | None) -> None:
-    """Show an architecture as its file, a technology as its table, or a model as its cascades.
+    """Show an architecture or a hierarchy as its file, a technology as its table, a model as its cascades.
 
     \b
     Examples:
       archsim show edge-8x8
+      archsim show std3-16
       archsim show 45nm
       archsim show bert-base --seq 128
     """
     from archsim._architecture_file import architecture_names, architecture_text, load_architecture
     from archsim._energy_file import energy_table_names
+    from archsim._hierarchy_file import hierarchy_names, hierarchy_text
 
-    if what in architecture_names():
+    if what in hierarchy_names():
+        click.echo(hierarchy_text(what), nl=False)
+    elif what in architecture_names():
         click.echo(architecture_text(load_architecture(what)), nl=False)
     elif what in energy_table_names():
         _show_technology(what)

@@ -29,6 +29,7 @@ from workloads import ZOO
 COMMANDS = (
     "list",
     "show",
+    "passes",
     "estimate",
     "map",
     "simulate",
@@ -39,6 +40,7 @@ COMMANDS = (
     "regress",
     "hls",
     "report",
+    "reproduce",
     "demo",
     "schema",
     "completion",

@@ -183,7 +183,7 @@ def test_an_interrupt_ends_the_workers_too(tmp_path: Path) -> None:
     assert process.returncode == 130
     assert error.endswith("archsim: interrupted\n")
     assert "Traceback" not in error
-    assert not any(map(is_running, workers))
+    wait_until(lambda: not any(map(is_running, workers)))
 
 
 def test_the_death_of_a_process_costs_one_case(tmp_path: Path) -> None:
