@@ -76,7 +76,7 @@ class Hierarchy:
     output_bits: int = 8
     dataflow: Dataflow = "any"
     ragged_steps: RaggedSteps = "whole"
-    """``whole``: lanes that a rank's last tile leaves idle are lost; ``share``: time counts without them."""
+    """``whole``: lanes that a temporal loop's last tile leaves without work are lost; ``share``: none are."""
 
     def bits(self, kind: TensorKind) -> int:
         """Bits of one element of a tensor of that kind."""

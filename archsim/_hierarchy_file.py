@@ -83,7 +83,7 @@ class HierarchyFile(_Section):
     output_bits: _Bits = Field(default=8, description="bits of an element of the result")
     dataflow: Dataflow = "any"
     ragged_steps: RaggedSteps = Field(
-        default="whole", description="whether lanes that a rank's last tile leaves idle are lost"
+        default="whole", description="whether lanes that a last tile leaves without work are lost"
     )
 
 

@@ -110,11 +110,11 @@ def print_fused(found: FusedModel) -> None:
     rows = []
     for name, figure, shown in (
         ("energy", "energy_pj", joules),
-        ("cycles", "cycles", lambda value: f"{value:,.0f}"),
+        ("cycles", "cycles", lambda value: f"{value:,.10g}"),
         ("outermost level's traffic", "dram_bits", lambda value: quantity(value / 8, "B")),
     ):
         with_it, without = found.total(figure), found.total(figure, fused=False)
-        rows.append((name, shown(with_it), shown(without), f"{without / with_it:.3f}"))
+        rows.append((name, shown(with_it), shown(without), f"{without / with_it:.3f}" if with_it else "–"))
     title = f"{found.name} on {found.machine.name}, for {found.objective}"
     print_rows(title, ("", "fused", "not fused", "gain"), rows)
     seconds = sum(part.search_s for part in found.parts)

@@ -19,6 +19,7 @@ from archsim.cli._map_tables import (
     other_rows,
     proof,
     reason,
+    share,
     time_rows,
 )
 from archsim.cli._map_value import MappedEinsum, ModelMapping, metric
@@ -93,11 +94,12 @@ def _einsums(found: ModelMapping) -> Markup:
         exact("cycles each", (row.cost.cycles for row in rows)),
         quantities("energy each", (row.cost.energy_pj * 1e-12 for row in rows), "J"),
         percents(
-            "of cycles", (n * row.cost.cycles / found.cycles for n, row in zip(counts, rows, strict=True))
+            "of cycles",
+            (share(n * row.cost.cycles, found.cycles) for n, row in zip(counts, rows, strict=True)),
         ),
         percents(
             "of energy",
-            (n * row.cost.energy_pj / found.energy_pj for n, row in zip(counts, rows, strict=True)),
+            (share(n * row.cost.energy_pj, found.energy_pj) for n, row in zip(counts, rows, strict=True)),
         ),
         percents("gap", (row.answer.gap if not row.answer.proved_optimal else None for row in rows)),
         integers("mappings evaluated", (row.answer.evaluated for row in rows)),

@@ -92,7 +92,7 @@ def einsum_rows(found: ModelMapping, *, every: bool) -> list[tuple[str, ...]]:
     if rest:
         energy = sum(row.what.count * row.cost.energy_pj for row in rest)
         cycles = sum(row.what.count * row.cost.cycles for row in rest)
-        shares = (f"{energy / found.energy_pj:.1%}", f"{cycles / found.cycles:.1%}")
+        shares = (f"{share(energy, found.energy_pj):.1%}", f"{share(cycles, found.cycles):.1%}")
         uses = sum(row.what.count for row in rest)
         rows.append((f"{len(rest)} more (--all)", f"{uses:,}", "", "", *shares))
     return rows if found.proved_optimal else [*_with_gap(rows, shown)]
@@ -110,9 +110,14 @@ def _einsum_row(found: ModelMapping, row: MappedEinsum) -> tuple[str, ...]:
         f"{count:,}",
         joules(cost.energy_pj),
         f"{cost.cycles:,.10g}",
-        f"{count * cost.energy_pj / found.energy_pj:.1%}",
-        f"{count * cost.cycles / found.cycles:.1%}",
+        f"{share(count * cost.energy_pj, found.energy_pj):.1%}",
+        f"{share(count * cost.cycles, found.cycles):.1%}",
     )
+
+
+def share(part: float, whole: float) -> float:
+    """``part`` of ``whole``; 0 of nothing, as where a machine's energies are all 0."""
+    return part / whole if whole else 0.0
 
 
 def label(row: MappedEinsum) -> str:

@@ -72,3 +72,14 @@ def test_what_fusion_cannot_be_asked(
 def test_hardware_fuses_nothing(chain: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["map", chain, "--arch", "edge-8x8", "--fuse"]) == 2
     assert "--fuse must be given with a hierarchy" in capsys.readouterr().err
+
+
+def test_a_machine_without_energies_has_no_shares(chain: str, tmp_path: Path) -> None:
+    arch = tmp_path / "free.yaml"
+    arch.write_text(
+        "kind: hierarchy\nname: free\nclock_mhz: 1000\nmac_pj: 0\nlevels:\n"
+        "  - {name: DRAM, read_pj_per_bit: 0, write_pj_per_bit: 0}\n"
+        "  - {name: BUF, read_pj_per_bit: 0, write_pj_per_bit: 0, size_bits: 4096}\n"
+    )
+    assert main(["map", chain, "--arch", str(arch), "--fuse"]) == 0
+    assert main(["map", chain, "--arch", str(arch), "--no-cache", "--report", str(tmp_path / "r.html")]) == 0
