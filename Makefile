@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-all bench results io-curve format clean lock
+.PHONY: help setup demo test check test-all bench results io-curve resources format clean lock
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -56,6 +56,9 @@ results: setup ## Sentences through a whole encoder on the RTL; the page under s
 
 io-curve: setup ## Traffic beside its lower bound, from 4 KiB to 64 MiB; the page under sim_results.
 	$(BIN)/python scripts/io_curve.py
+
+resources: setup ## Machines mapped by Yosys beside the estimate; resumable; the page under sim_results.
+	$(BIN)/python scripts/resources.py
 
 format: setup ## Rewrite the sources in the one format.
 	$(BIN)/ruff format $(SOURCES)

@@ -13,9 +13,13 @@ if TYPE_CHECKING:
         load_architecture,
         parse_architecture,
     )
+    from archsim._attention_plan import AttentionPlan
+    from archsim._board import Board
+    from archsim._board_file import board_names, load_board, parse_board
     from archsim._breakdown import Breakdown, Share, Spent, breakdown, layers
     from archsim._combine import combine
     from archsim._count import Counts, count_product, count_rows
+    from archsim._count_attention import count_attention
     from archsim._counters import COUNTERS, STALL_BASE, Counter
     from archsim._energy import EnergyEntry, EnergyTable, price
     from archsim._energy_file import energy_table_names, load_energy_table
@@ -23,22 +27,28 @@ if TYPE_CHECKING:
     from archsim._estimate import bound, estimate, estimate_planned
     from archsim._estimate_value import Estimate, Row, from_json, subtract
     from archsim._finish import written_at
+    from archsim._hgrn_estimate import bound_hgrn, estimate_hgrn, limit_of
+    from archsim._hgrn_image import hgrn_image, hgrn_step_image, hgrn_weights, logit_bytes, logits_of
+    from archsim._hgrn_levels import measured_hgrn
     from archsim._hierarchy import DATAFLOWS, Hierarchy, Level, SpatialDimension
     from archsim._hierarchy_file import hierarchy_names, load_hierarchy, parse_hierarchy
     from archsim._image import image, tensors_of
     from archsim._levels import measured, timed
     from archsim._lower import Lowered, lower, program_length
+    from archsim._lower_hgrn import LoweredHgrn, lower_hgrn
     from archsim._mapping import Mapping, mapping_of, tiling_of
     from archsim._nest import Holder, Nest, SpatialLoop, TemporalLoop, parse_nest
     from archsim._nest_cost import NestCost, evaluate_nest
     from archsim._plan import Plan, Planned, ProductPlan, RowPlan, plan
     from archsim._program import Instruction, Operand, Program, Region
     from archsim._programs import programs
+    from archsim._resources import estimate_resources
+    from archsim._resources_value import Resources
     from archsim._simulate import Simulation, simulate
     from archsim._spatial import Spatial
     from archsim._spatial_estimate import estimate_spatial
     from archsim._spatial_file import load_spatial, parse_spatial, spatial_names
-    from archsim._tiling import Tiling, Tilings, granule_of, legal
+    from archsim._tiling import Tiling, Tilings, attention_tiling, granule_of, legal
     from archsim._trace import trace_json, write_trace
 
 __all__ = [
@@ -48,6 +58,8 @@ __all__ = [
     "Architecture",
     "ArchsimError",
     "Array",
+    "AttentionPlan",
+    "Board",
     "Breakdown",
     "Bus",
     "Counter",
@@ -60,6 +72,7 @@ __all__ = [
     "Instruction",
     "Level",
     "Lowered",
+    "LoweredHgrn",
     "Mapping",
     "Memory",
     "Nest",
@@ -70,6 +83,7 @@ __all__ = [
     "ProductPlan",
     "Program",
     "Region",
+    "Resources",
     "Row",
     "RowPlan",
     "Scratchpad",
@@ -86,31 +100,47 @@ __all__ = [
     "architecture_names",
     "architecture_schema",
     "architecture_text",
+    "attention_tiling",
+    "board_names",
     "bound",
+    "bound_hgrn",
     "breakdown",
     "combine",
+    "count_attention",
     "count_product",
     "count_rows",
     "energy_per_count",
     "energy_table_names",
     "estimate",
+    "estimate_hgrn",
     "estimate_planned",
+    "estimate_resources",
     "estimate_spatial",
     "evaluate_nest",
     "from_json",
     "granule_of",
+    "hgrn_image",
+    "hgrn_step_image",
+    "hgrn_weights",
     "hierarchy_names",
     "image",
     "layers",
     "legal",
+    "limit_of",
     "load_architecture",
+    "load_board",
     "load_energy_table",
     "load_hierarchy",
     "load_spatial",
+    "logit_bytes",
+    "logits_of",
     "lower",
+    "lower_hgrn",
     "mapping_of",
     "measured",
+    "measured_hgrn",
     "parse_architecture",
+    "parse_board",
     "parse_hierarchy",
     "parse_nest",
     "parse_spatial",
@@ -137,11 +167,17 @@ _NAMES = {
         "architecture_schema",
         "architecture_text",
         "load_architecture",
+        "load_board",
         "parse_architecture",
+        "parse_board",
     ),
+    "_attention_plan": ("AttentionPlan",),
+    "_board": ("Board",),
+    "_board_file": ("board_names", "load_board", "parse_board"),
     "_breakdown": ("Breakdown", "Share", "Spent", "breakdown", "layers"),
     "_combine": ("combine",),
     "_count": ("Counts", "count_product", "count_rows"),
+    "_count_attention": ("count_attention",),
     "_counters": ("COUNTERS", "STALL_BASE", "Counter"),
     "_energy": ("EnergyEntry", "EnergyTable", "price"),
     "_energy_file": ("energy_table_names", "load_energy_table"),
@@ -151,20 +187,26 @@ _NAMES = {
     "_finish": ("written_at",),
     "_hierarchy": ("DATAFLOWS", "Hierarchy", "Level", "SpatialDimension"),
     "_hierarchy_file": ("hierarchy_names", "load_hierarchy", "parse_hierarchy"),
+    "_hgrn_estimate": ("bound_hgrn", "estimate_hgrn", "limit_of"),
+    "_hgrn_image": ("hgrn_image", "hgrn_step_image", "hgrn_weights", "logit_bytes", "logits_of"),
+    "_hgrn_levels": ("measured_hgrn",),
     "_image": ("image", "tensors_of"),
     "_levels": ("measured", "timed"),
     "_lower": ("Lowered", "lower", "program_length"),
+    "_lower_hgrn": ("LoweredHgrn", "lower_hgrn"),
     "_mapping": ("Mapping", "mapping_of", "tiling_of"),
     "_nest": ("Holder", "Nest", "SpatialLoop", "TemporalLoop", "parse_nest"),
     "_nest_cost": ("NestCost", "evaluate_nest"),
     "_plan": ("Plan", "Planned", "ProductPlan", "RowPlan", "plan"),
     "_program": ("Instruction", "Operand", "Program", "Region"),
     "_programs": ("programs",),
+    "_resources": ("estimate_resources",),
+    "_resources_value": ("Resources",),
     "_simulate": ("Simulation", "simulate"),
     "_spatial": ("Spatial",),
     "_spatial_estimate": ("estimate_spatial",),
     "_spatial_file": ("load_spatial", "parse_spatial", "spatial_names"),
-    "_tiling": ("Tiling", "Tilings", "granule_of", "legal"),
+    "_tiling": ("Tiling", "Tilings", "attention_tiling", "granule_of", "legal"),
     "_trace": ("trace_json", "write_trace"),
 }
 """Module -> its names. They are imported when first used, so that the command's help needs no compiler."""

@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from typing import Literal
+
+ArrayKind = Literal["dense", "fusemax", "ternary"]
+"""What a processing element does: multiply and accumulate; also make a softmax's exponentials; or add,
+subtract or skip."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Array:
     """The 2D array of processing elements."""
 
-    kind: str = "dense"
+    kind: ArrayKind = "dense"
     rows: int
-    """Reduction lanes, R."""
+    """Reduction lanes, R; of kind fusemax, keys."""
     cols: int
-    """Output lanes, C."""
+    """Output lanes, C; of kind fusemax, queries."""
+    weight_words: int = 0
+    """Words of R x C trits that a ternary array's weight memory holds."""
+    group: int = 1
+    """Activations whose sums a ternary array makes once for all columns: 1 or 3."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,11 +54,13 @@ class Vector:
     """The 1D vector unit, one lane for each array column."""
 
     buffer_words: int
-    """Words of the int16 buffer between passes."""
+    """Words of the int16 buffer between passes; of kind fusemax, of the value memory."""
     rows: int
-    """Row records (maximum, sum, mean, scale) kept at once."""
+    """Row records (maximum, sum, mean, scale) kept at once; of kind fusemax, denominator records."""
     tables: int = 2
     """Function tables of 256 entries."""
+    gated: bool = False
+    """Whether it has int16 residuals, INTERPOLATE and ABSMAX (``docs/ternary-machine.md``)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +85,7 @@ class Architecture:
     bus: Bus
     scratchpad: Scratchpad
     accumulator_words: int
+    """Of kind fusemax 0, as ``parameter_words``: it has neither."""
     parameter_words: int
     vector: Vector
     program_words: int = 512
@@ -93,3 +105,24 @@ class Architecture:
     def bank_row_bytes(self) -> int:
         """Bytes of a physical scratchpad row: a word or a bus beat, whichever is wider."""
         return max(self.bus.bytes, self.word_bytes)
+
+    @property
+    def weight_bytes(self) -> int:
+        """Bytes of a ternary array's weight word: five trits a byte."""
+        return -(-self.array.rows * self.array.cols // 5)
+
+    @property
+    def weight_beats(self) -> int:
+        """Bus beats of a weight word in DRAM."""
+        return -(-self.weight_bytes // self.bus.bytes)
+
+    @property
+    def fold(self) -> int:
+        """Chunks of C lanes that VECTOR places side by side in a scratchpad word.
+
+        More than one on a ternary array whose C is a power of two and at most half of R.
+        """
+        rows, cols = self.array.rows, self.array.cols
+        if self.array.kind != "ternary" or cols & (cols - 1):
+            return 1
+        return max(1, rows // cols)

@@ -19,12 +19,14 @@ from pydantic import (
 from pydantic.json_schema import JsonSchemaValue
 from pydantic_core import CoreSchema, core_schema
 
-from archsim._architecture import Architecture, Array, Bus, Memory, Scratchpad, Vector
+from archsim._architecture import Architecture, Array, ArrayKind, Bus, Memory, Scratchpad, Vector
 from archsim._energy_file import energy_table_names
 from archsim._errors import ArchsimError
 from archsim._yaml_file import Document, dotted, read_document, read_text, suggestion, validate
 
 _SUFFIXES = (".yaml", ".yml")
+_ABSENT: Any = None
+"""Of a section that need not be given, and may not be nothing where it is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,9 +68,16 @@ class _Section(BaseModel):
 
 
 class _Array(_Section):
-    kind: Literal["dense"] = Field(default="dense", description="what a processing element does")
-    rows: Annotated[int, _Between(1, 1024)] = Field(description="reduction lanes, R")
-    cols: Annotated[int, _Between(1, 1024)] = Field(description="output lanes, C")
+    kind: ArrayKind = Field(default="dense", description="what a processing element does")
+    rows: Annotated[int, _Between(1, 1024)] = Field(description="reduction lanes, R; of fusemax, keys")
+    cols: Annotated[int, _Between(1, 1024)] = Field(description="output lanes, C; of fusemax, queries")
+    weight_words: Annotated[int, _Between(1, 1 << 20)] | None = Field(
+        default=None, description="ternary: words of R x C trits in the weight memory"
+    )
+    group: Literal[1, 3] | None = Field(
+        default=None,
+        description="ternary: activations whose sums are made once for all columns, 1 or 3",
+    )
 
 
 class _Bus(_Section):
@@ -100,12 +109,17 @@ class _Parameters(_Section):
 
 class _Vector(_Section):
     buffer_words: Annotated[int, _Between(2, 1 << 20, power_of_two=True)] = Field(
-        description="words of one int16 per column, between passes"
+        description="words of one int16 per column, between passes; of fusemax, the value memory's"
     )
     rows: Annotated[int, _Between(1, 1 << 16, power_of_two=True)] = Field(
-        description="row records kept at once"
+        description="row records kept at once; of fusemax, denominator records"
     )
-    tables: Annotated[int, _Between(1, 4)] = Field(default=2, description="function tables of 256 entries")
+    tables: Annotated[int, _Between(1, 4)] = Field(
+        default=2, description="function tables of 256 entries; fusemax has none"
+    )
+    gated: bool = Field(
+        default=False, description="int16 second operands, interpolated functions and absolute maxima"
+    )
 
 
 class _Program(_Section):
@@ -138,8 +152,9 @@ class ArchitectureFile(_Section):
     array: _Array
     bus: _Bus
     scratchpad: _Scratchpad
-    accumulator: _Accumulator
-    parameters: _Parameters
+    # Which kind of array has them is checked behind the schema, for what it says on one line.
+    accumulator: _Accumulator = Field(default=_ABSENT, description="of arrays other than fusemax")
+    parameters: _Parameters = Field(default=_ABSENT, description="of arrays other than fusemax")
     vector: _Vector
     program: _Program = _Program()
     queue_depth: Annotated[int, _Between(1, 64)] = Field(
@@ -167,32 +182,46 @@ def load_architecture(name_or_path: str | Path) -> Architecture:
 
 
 def architecture_names() -> tuple[str, ...]:
-    """The library's architectures, sorted by the size that their names end with."""
+    """The library's architectures by family, the smallest first: those for the edge before all others."""
     files = (resources.files("archsim") / "library").iterdir()
     names = [file.name.removesuffix(".yaml") for file in files if file.name.endswith(".yaml")]
-    return tuple(sorted(names, key=lambda name: (not name.startswith("edge"), len(name), name)))
+    return tuple(sorted(names, key=_by_family_and_size))
+
+
+def _by_family_and_size(name: str) -> tuple[bool, str, int, str]:
+    return not name.startswith("edge"), name.partition("-")[0], len(name), name
 
 
 def parse_architecture(text: str, *, source: str = "<text>") -> Architecture:
     """The architecture that ``text`` describes; ``source`` names it in messages and anchors its paths."""
     document = read_document(text, source=source)
-    architecture = _architecture(validate(document, ArchitectureFile), Path(source).parent)
+    _refuse_kind(document)
+    file = validate(document, ArchitectureFile)
+    _check_sections(file, document)
+    architecture = _architecture(file, Path(source).parent)
     _check(architecture, document)
     return architecture
 
 
+def _refuse_kind(document: Document) -> None:
+    """A file of another kind is told as such, not as an architecture with all keys wrong."""
+    if isinstance(document.value, dict) and (kind := document.value.get("kind")) is not None:
+        other = ": hierarchies are for archsim map" if kind == "hierarchy" else ""
+        raise document.error(("kind",), f"kind must be left out of an architecture, not {kind!r:.80}{other}")
+
+
 def _architecture(file: ArchitectureFile, folder: Path) -> Architecture:
-    technology = file.technology
+    technology, dense = file.technology, file.array.kind != "fusemax"
     if technology.endswith(_SUFFIXES):
         technology = str(folder / technology)
     return Architecture(
         name=file.name,
         clock_mhz=float(file.clock_mhz),
-        array=Array(**file.array.model_dump()),
+        array=Array(**file.array.model_dump(exclude_none=True)),
         bus=Bus(**file.bus.model_dump()),
         scratchpad=Scratchpad(**file.scratchpad.model_dump()),
-        accumulator_words=file.accumulator.words,
-        parameter_words=file.parameters.words,
+        accumulator_words=file.accumulator.words if dense else 0,
+        parameter_words=file.parameters.words if dense else 0,
         vector=Vector(**file.vector.model_dump()),
         program_words=file.program.words,
         queue_depth=file.queue_depth,
@@ -210,6 +239,17 @@ def _memory(section: _Memory) -> Memory:
     )
 
 
+def _check_sections(file: ArchitectureFile, document: Document) -> None:
+    """Most arrays accumulate in memory and scale by parameters; a fusemax array does neither."""
+    dense = file.array.kind != "fusemax"
+    for name in ("accumulator", "parameters"):
+        given = name in file.model_fields_set
+        if dense and not given:
+            raise document.error((name,), f"{name} must be given")
+        if not dense and given:
+            raise document.error((name,), f"{name} must be left out where array.kind is {file.array.kind}")
+
+
 def _check(architecture: Architecture, document: Document) -> None:
     """Refuse what no single key shows: sizes that contradict each other, a technology that is not there."""
     bus, word = architecture.bus.bytes, architecture.word_bytes
@@ -223,6 +263,7 @@ def _check(architecture: Architecture, document: Document) -> None:
             f"scratchpad.words_per_bank must be at least {bus // word} (one beat of {bus} bytes),"
             f" not {architecture.scratchpad.words_per_bank}",
         )
+    _check_array(architecture.array, document)
     technology, tables = architecture.technology, energy_table_names()
     if not technology.endswith(_SUFFIXES) and technology not in tables:
         raise document.error(
@@ -230,6 +271,21 @@ def _check(architecture: Architecture, document: Document) -> None:
             f"{dotted(('technology',))} must be a .yaml file or one of {', '.join(tables)},"
             f" not {technology[:100]!r}{suggestion(technology, tables)}",
         )
+
+
+def _check_array(array: Array, document: Document) -> None:
+    """Refuse a ternary array without weights, and a ternary array's keys on another."""
+    if array.kind == "ternary" and not array.weight_words:
+        raise document.error(
+            ("array", "kind"), "array.weight_words must be given where array.kind is ternary, not left out"
+        )
+    for name, given in (("weight_words", array.weight_words != 0), ("group", array.group != 1)):
+        if array.kind != "ternary" and given:
+            raise document.error(
+                ("array", name),
+                f"array.{name} must be left out where array.kind is {array.kind},"
+                f" not {getattr(array, name)!r}",
+            )
 
 
 def architecture_schema() -> dict[str, Any]:
@@ -250,16 +306,12 @@ def architecture_text(architecture: Architecture) -> str:
         "name": architecture.name,
         "clock_mhz": architecture.clock_mhz,
         "technology": architecture.technology,
-        "array": {
-            "kind": architecture.array.kind,
-            "rows": architecture.array.rows,
-            "cols": architecture.array.cols,
-        },
+        "array": _array_keys(architecture.array),
         "bus": {"bytes": bus.bytes, "max_burst_beats": bus.max_burst_beats, "outstanding": bus.outstanding},
         "scratchpad": {"banks": pad.banks, "words_per_bank": pad.words_per_bank},
-        "accumulator": {"words": architecture.accumulator_words},
-        "parameters": {"words": architecture.parameter_words},
-        "vector": {"buffer_words": vector.buffer_words, "rows": vector.rows, "tables": vector.tables},
+        **_dense_sections(architecture),
+        "vector": {"buffer_words": vector.buffer_words, "rows": vector.rows, "tables": vector.tables}
+        | ({"gated": True} if vector.gated else {}),
         "program": {"words": architecture.program_words},
         "queue_depth": architecture.queue_depth,
         "memory": {
@@ -270,3 +322,19 @@ def architecture_text(architecture: Architecture) -> str:
         },
     }
     return yaml.safe_dump(sections, sort_keys=False)
+
+
+def _dense_sections(architecture: Architecture) -> dict[str, Any]:
+    if architecture.array.kind == "fusemax":
+        return {}
+    return {
+        "accumulator": {"words": architecture.accumulator_words},
+        "parameters": {"words": architecture.parameter_words},
+    }
+
+
+def _array_keys(array: Array) -> dict[str, Any]:
+    keys: dict[str, Any] = {"kind": array.kind, "rows": array.rows, "cols": array.cols}
+    if array.kind == "ternary":
+        keys |= {"weight_words": array.weight_words, "group": array.group}
+    return keys

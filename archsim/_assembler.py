@@ -67,7 +67,7 @@ SEMAPHORE_NAMES: Mapping[int, str] = {
 }
 
 
-def mask(semaphores: Iterable[Sem]) -> int:
+def mask(semaphores: Iterable[IntEnum]) -> int:
     """Bit mask of ``semaphores``."""
     bits = 0
     for semaphore in semaphores:
@@ -102,7 +102,7 @@ class Loop:
 
 @dataclass(slots=True)
 class Assembler:
-    """Collects instructions; every method appends."""
+    """Collects instructions; every method appends. Registers and semaphores are whose that use it."""
 
     instructions: list[Instruction] = field(default_factory=list)
     sections: list[tuple[int, str]] = field(default_factory=list)
@@ -119,9 +119,9 @@ class Assembler:
         operands: tuple[Operand, ...] = (),
         fields: Mapping[str, int] | None = None,
         *,
-        waits: Iterable[Sem] = (),
-        signals: Iterable[Sem] = (),
-        releases: Iterable[Sem] = (),
+        waits: Iterable[IntEnum] = (),
+        signals: Iterable[IntEnum] = (),
+        releases: Iterable[IntEnum] = (),
         tensor: str | None = None,
     ) -> None:
         """Append one instruction; ``tensor`` names what a LOAD or STORE moves."""
@@ -131,16 +131,16 @@ class Assembler:
             Instruction(opcode, operands, dict(fields or {}), mask(waits), mask(signals), mask(releases))
         )
 
-    def add(self, reg: Reg, amount: int) -> None:
+    def add(self, reg: IntEnum, amount: int) -> None:
         """``reg += amount`` (modulo 2**32), nothing for zero."""
         if amount % 2**32:
             self.emit(Opcode.ADD, fields={"reg": reg, "imm": amount % 2**32})
 
-    def set(self, reg: Reg, value: int) -> None:
+    def set(self, reg: IntEnum, value: int) -> None:
         """``reg = value``."""
         self.emit(Opcode.SET, fields={"reg": reg, "imm": value})
 
-    def ring(self, reg: Reg, half: int) -> None:
+    def ring(self, reg: IntEnum, half: int) -> None:
         """Switch the double buffer behind ``reg`` to its other half of ``half`` words."""
         self.emit(Opcode.RING, fields={"reg": reg, "imm": half, "limit": 2 * half})
 

@@ -15,8 +15,9 @@ from archsim._architecture import Architecture
 from archsim._causes import FIRST_WEIGHTS, STREAMING, WEIGHT_BOUND, Group, group_of
 from archsim._counters import Counter
 from archsim._errors import ArchsimError
+from archsim._lower import OPENING
 from archsim._program import Program
-from archsim._simulate import EVENT_CAP, Simulation, section_of, simulate
+from archsim._simulate import EVENT_CAP, START, Simulation, section_of, simulate
 from archsim._waiting import Slice, slices, steps
 from workloads import layer_of
 
@@ -102,19 +103,21 @@ def combined(name: str, parts: Iterable[Breakdown]) -> Breakdown:
 
 
 def layers(whole: Breakdown) -> tuple[Spent, ...]:
-    """The sections added layer by layer, as their names say; those of no layer under the run's name.
+    """The sections added layer by layer, as their names say; one of no layer stays as it is.
 
     >>> layers(Breakdown(name="net", cycles=5, shares=(), sections=(
     ...     Spent(name="Q.0", cycles=2, shares=()), Spent(name="K.0", cycles=3, shares=()))))
     (Spent(name='layer 0', cycles=5, shares=(), transfers=()),)
     """
-    return _added((layer_name(whole, one), one) for one in whole.sections)
+    return _added((layer_name(one), one) for one in whole.sections)
 
 
-def layer_name(whole: Breakdown, section: Spent) -> str:
-    """What ``layers`` calls the layer of a section."""
+def layer_name(section: Spent) -> str:
+    """What ``layers`` calls the layer of a section: its own name where it is of none, the start's as one."""
     layer = layer_of(section.name)
-    return whole.name if layer is None else f"layer {layer}"
+    if layer is None:
+        return START if section.name == OPENING else section.name
+    return f"layer {layer}"
 
 
 def traceable(program: Program, run: Simulation) -> bool:

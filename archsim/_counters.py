@@ -23,19 +23,19 @@ class Counter(IntEnum):
     STORE_BURSTS = 5
     """AXI write bursts."""
     ARRAY_ROWS = 6
-    """Words streamed into the array; each is R x C multiply-accumulates."""
+    """Words streamed into the array (of ATTEND: K and V); each is R x C multiply-accumulates."""
     ARRAY_WEIGHT_ROWS = 7
-    """Stationary words read into the array."""
+    """Stationary words read into the array (of ATTEND: Q)."""
     ARRAY_BUSY = 8
-    """Cycles s+1 .. e of every MATMUL."""
+    """Cycles s+1 .. e of every MATMUL and ATTEND."""
     VECTOR_SLOTS = 9
-    """Slots of VECTOR passes."""
+    """Slots of VECTOR passes; of DIVIDE, and of ATTEND in the lanes."""
     VECTOR_BUSY = 10
-    """Cycles s+1 .. r of every VECTOR and TABLE."""
+    """Cycles s+1 .. r of every VECTOR, TABLE and DIVIDE."""
     ACCUMULATOR_READS = 11
-    """Accumulator words read: by ARRAY where it accumulates, and by VECTOR."""
+    """Accumulator (or value memory) words read: by ARRAY where it accumulates, and by VECTOR."""
     ACCUMULATOR_WRITES = 12
-    """Accumulator words written."""
+    """Accumulator (or value memory) words written."""
     SCRATCHPAD_READS = 13
     """Scratchpad words read by ARRAY and VECTOR (source, residual, table entry)."""
     SCRATCHPAD_WRITES = 14
@@ -48,6 +48,8 @@ class Counter(IntEnum):
     """Vector buffer words written."""
     TABLE_READS = 18
     """Slots that looked up the function table (each is C reads)."""
+    ARRAY_SPECIAL = 19
+    """Slots of ATTEND that make exponentials, their sum or a maximum; each is R x C operations."""
 
 
 STALL_BASE = len(Counter)

@@ -22,10 +22,11 @@ class EnergyEntry:
     """One published figure: what one action of one component costs."""
 
     component: str
-    """``dram``, ``scratchpad``, ``accumulator``, ``parameters``, ``buffer``, ``table``, ``array`` or
-    ``vector``."""
+    """``dram``, ``scratchpad``, ``accumulator``, ``parameters``, ``weights``, ``buffer``, ``table``,
+    ``array`` or ``vector``."""
     action: str
-    """``read`` or ``write`` of a memory; ``mac`` of the array; ``slot`` of one vector lane."""
+    """``read`` or ``write`` of a memory; ``mac`` of the array, ``add`` of a ternary one; ``slot`` of one
+    vector lane."""
     pj: float
     """Energy in pJ of one access of ``width_bits``, or of one operation."""
     node_nm: float

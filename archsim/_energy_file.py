@@ -13,7 +13,7 @@ from archsim._errors import ArchsimError
 from archsim._yaml_file import Document, read_document, read_text, suggestion, validate
 
 _SUFFIXES = (".yaml", ".yml")
-_ACTIONS = {"array": ("mac",), "vector": ("slot",)}
+_ACTIONS = {"array": ("mac", "add"), "vector": ("slot",)}
 
 
 class _Section(BaseModel):
@@ -26,10 +26,10 @@ class EntryFile(_Section):
     """One figure: what one action costs, at which width and node, and who says so."""
 
     component: Literal[
-        "dram", "scratchpad", "accumulator", "parameters", "buffer", "table", "array", "vector"
+        "dram", "scratchpad", "accumulator", "parameters", "weights", "buffer", "table", "array", "vector"
     ] = Field(description="unit of the machine")
-    action: Literal["read", "write", "mac", "slot"] = Field(
-        description="read or write of a memory, mac of the array, slot of one vector lane"
+    action: Literal["read", "write", "mac", "add", "slot"] = Field(
+        description="read or write of a memory, mac of the array, add of a ternary one, slot of a vector lane"
     )
     pj: Annotated[float, Field(ge=0, le=1e9, allow_inf_nan=False)] = Field(
         description="energy of one access of width_bits, or of one operation"

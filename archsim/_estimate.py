@@ -9,6 +9,7 @@ import numpy as np
 
 from archsim._account import account
 from archsim._architecture import Architecture
+from archsim._attention_plan import AttentionPlan
 from archsim._count import (
     Counts,
     count_product,
@@ -16,6 +17,7 @@ from archsim._count import (
     count_table,
     table_cycles,
 )
+from archsim._count_attention import count_attention, least_cycles
 from archsim._counters import Counter
 from archsim._energy import EnergyTable
 from archsim._errors import ArchsimError
@@ -50,8 +52,10 @@ def bound(cascade: Cascade, arch: Architecture, table: EnergyTable) -> Estimate:
         Counter.ARRAY_ROWS: -(-macs // lanes),
         Counter.ARRAY_BUSY: -(-macs // lanes),
     }
+    tiles = (least_cycles(item) for item in planned.plans if isinstance(item, AttentionPlan))
     cycles = max(
         counters[Counter.ARRAY_ROWS],
+        sum(tiles),
         -(-sum(read.values()) // beat) * arch.memory.read_interval,
         -(-sum(written.values()) // beat) * arch.memory.write_interval,
     )
@@ -136,6 +140,8 @@ def estimate_planned(
 
 def kernel_counts(item: Plan, tiling: Tiling, arch: Architecture) -> Counts:
     """Counts of one kernel under one tiling (arrays of one element)."""
+    if isinstance(item, AttentionPlan):
+        return count_attention(item, arch, tiling.inner_chunks)
     if not isinstance(item, ProductPlan):
         return count_rows(item, arch, np.array(tiling.rows))
     many = Tilings(

@@ -8,16 +8,18 @@ it must be, its bits are the hardware's (``docs/machine.md``).
 from __future__ import annotations
 
 from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
 from archsim._errors import ArchsimError
+from archsim._execute_attend import Attention, run_attend, run_divide
 from archsim._execute_vector import Records, run_pass
 from archsim._isa import OPERANDS, REGISTERS, SEMAPHORES, Engine, Opcode, Space
 from archsim._program import Instruction, Program
+from archsim._trits import unpack_words, weight_memory
 from archsim._verify import verify
 
 Bytes = NDArray[np.int8]
@@ -41,7 +43,11 @@ class Memories:
     """(tables, 256)."""
     stationary: NDArray[np.int64]
     """(R, C): the array's stationary operand, kept where a tile does not write it."""
+    weights: NDArray[np.uint8]
+    """(weight words, bytes): a ternary array's, packed."""
     records: Records
+    attention: Attention
+    """Of an array of kind fusemax."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,14 +62,15 @@ class Command:
         return self.instruction.field(name)
 
 
-def execute(arch: Architecture, program: Program, image: bytes) -> bytes:
+def execute(arch: Architecture, program: Program, image: bytes, *, memories: Memories | None = None) -> bytes:
     """The memory image after ``program`` has run on ``image``.
 
-    Addresses outside the image or a memory, a deadlock, and programs that ``verify`` refuses raise
-    ``ArchsimError``.
+    ``memories``, of :func:`power_on`, is the machine's own state before the run, and is updated in
+    place: a reset clears no memory, so that what a run leaves is there in the next one. Addresses
+    outside the image or a memory, a deadlock, and programs that ``verify`` refuses raise ``ArchsimError``.
     """
     verify(arch, program)
-    memories = _memories(arch, image)
+    memories = replace(memories or power_on(arch), dram=np.frombuffer(image, np.int8).copy())
     queues: dict[Engine, deque[Command]] = {engine: deque() for engine in Engine}
     semaphores = [0] * SEMAPHORES
     for command in _Stream(program):
@@ -80,17 +87,24 @@ def execute(arch: Architecture, program: Program, image: bytes) -> bytes:
     return memories.dram.tobytes()
 
 
-def _memories(arch: Architecture, image: bytes) -> Memories:
+def power_on(arch: Architecture, *, weights: bytes = b"") -> Memories:
+    """The memories of a machine that has not run: all zero but ``weights``, from weight word 0.
+
+    ``weights`` are in DRAM's form (``archsim._trits.pack_words``), as ``rtl.build`` takes them. Raises
+    ArchsimError where they are no whole words or do not fit.
+    """
     cols = arch.array.cols
     return Memories(
-        dram=np.frombuffer(image, np.int8).copy(),
+        dram=np.zeros(0, np.int8),
         scratchpad=np.zeros((arch.scratchpad.words, arch.word_bytes), np.int8),
         parameters=np.zeros((arch.parameter_words * 8, arch.word_bytes), np.int8),
         accumulators=np.zeros((arch.accumulator_words, cols), np.int32),
         buffer=np.zeros((arch.vector.buffer_words, cols), np.int16),
         tables=np.zeros((arch.vector.tables, 256), np.int16),
         stationary=np.zeros((arch.array.rows, cols), np.int64),
+        weights=weight_memory(arch, weights),
         records=Records.zeros(arch.vector.rows),
+        attention=Attention.zeros(arch),
     )
 
 
@@ -179,12 +193,21 @@ def _run(arch: Architecture, memories: Memories, command: Command) -> None:
             case Opcode.LOAD | Opcode.STORE:
                 _transfer(arch, memories, command)
             case Opcode.MATMUL:
-                _matmul(memories, command)
+                if arch.array.kind == "ternary":
+                    _ternary_matmul(arch, memories, command)
+                else:
+                    _matmul(memories, command)
             case Opcode.VECTOR:
                 _vector(arch, memories, command)
             case Opcode.TABLE:
                 words = memories.scratchpad[_words(command.operands[0], 256, memories.scratchpad)]
                 memories.tables[command.field("slot")] = words[:, :2].copy().view("<i2")[:, 0]
+            case Opcode.ATTEND:
+                state, pad = memories.attention, memories.scratchpad
+                run_attend(command.field, command.operands, state, pad, _words)
+            case Opcode.DIVIDE:
+                state, pad = memories.attention, memories.scratchpad
+                run_divide(command.field, command.operands, state, pad, _words)
             case _:
                 pass
     except IndexError as error:
@@ -199,6 +222,9 @@ def _words(first: int, count: int, memory: NDArray[np.generic]) -> slice:
 
 
 def _transfer(arch: Architecture, memories: Memories, command: Command) -> None:
+    if command.field("space") == Space.WEIGHTS:
+        _load_weights(arch, memories, command)
+        return
     is_load = command.instruction.opcode is Opcode.LOAD
     to_parameters = command.field("space") == Space.PARAMETERS
     local = (memories.parameters if to_parameters else memories.scratchpad).reshape(-1)
@@ -229,6 +255,33 @@ def _matmul(memories: Memories, command: Command) -> None:
             memories.accumulators[sums] = product.astype(np.int32)
 
 
+def _load_weights(arch: Architecture, memories: Memories, command: Command) -> None:
+    dram_address, word = command.operands[:2]
+    size, count = command.field("beats") * arch.bus.bytes, command.field("beats") // arch.weight_beats
+    for segment in range(command.field("segments")):
+        there = _words((dram_address + segment * command.field("dram_stride")) % _WORD, size, memories.dram)
+        here = _words((word + segment * command.field("local_stride")) % _WORD, count, memories.weights)
+        words = memories.dram[there].view(np.uint8).reshape(count, -1)
+        memories.weights[here] = words[:, : arch.weight_bytes]
+
+
+def _ternary_matmul(arch: Architecture, memories: Memories, command: Command) -> None:
+    """All of a MATMUL's words at once, then its accumulators in the order of the slots."""
+    x, w, a = command.operands[:3]
+    field = command.field
+    k, n = np.arange(field("k_chunks"))[None, :], np.arange(field("n_chunks"))[:, None]
+    words = (w + n * field("w_n_stride") + k * field("w_k_stride")) % _WORD
+    trits = unpack_words(arch, memories.weights[words.reshape(-1)])
+    rows, lanes = np.arange(field("rows"))[:, None], arch.array.rows
+    streamed = memories.scratchpad[(x + k * field("x_k_stride") + rows) % _WORD, :lanes].astype(np.int64)
+    columns = trits.reshape(*words.shape, *trits.shape[1:])
+    products = np.einsum("mkr,nkrc->nmc", streamed, columns.astype(np.int64), optimize=True)
+    for chunk, product in enumerate(products):
+        sums = _words((a + chunk * field("acc_n_stride")) % _WORD, field("rows"), memories.accumulators)
+        old = memories.accumulators[sums].astype(np.int64) * field("accumulate")
+        memories.accumulators[sums] = (product + old).astype(np.int32)
+
+
 def _stationary(memories: Memories, command: Command, first: int) -> None:
     """Write one tile's stationary words into the array; the rest of it keeps what it held."""
     words = memories.scratchpad[_words(first, command.field("w_rows"), memories.scratchpad)]
@@ -250,4 +303,5 @@ def _vector(arch: Architecture, memories: Memories, command: Command) -> None:
         tables=memories.tables,
         records=memories.records,
         lanes=arch.array.cols,
+        fold=arch.fold,
     )

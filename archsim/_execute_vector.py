@@ -13,7 +13,7 @@ from math import isqrt
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim._isa import Destination, Lookup, Pre, Reduce, Residual
+from archsim._isa import Destination, Lookup, Pre, Reduce, Residual, Source
 
 Ints = NDArray[np.int64]
 Fields = Mapping[str, int]
@@ -63,23 +63,28 @@ def run_pass(
     tables: NDArray[np.int16],
     records: Records,
     lanes: int,
+    fold: int = 1,
 ) -> None:
     """Run one pass; ``fields`` are op0 .. op3 and the payload fields, those not given being zero.
 
     ``sources`` are accumulators, scratchpad and buffer, of which the last two are written;
-    ``parameters`` is (words, L, 8) bytes, ``tables`` (tables, 256).
+    ``parameters`` is (words, L, 8) bytes, ``tables`` (tables, 256). ``fold`` chunks lie side by side in
+    a word of the scratchpad.
     """
     field = _Fields(fields)
     rows = slice(0, field["rows"])
-    x = sources[field["source"]][_addresses(field, "op0", "src_stride")][..., :lanes].astype(np.int64)
+    x = _elements(
+        sources, Source(field["source"]), field=field, names=("op0", "src_stride"), lanes=lanes, fold=fold
+    )
     p = _scaled(x, field, records, rows)
     y, left = _affine(p, field, parameters, lanes) if field["affine"] else (_sat(p, 16), _NO_SHIFT)
     if field["residual"] != Residual.NONE:
-        q = sources[1][_addresses(field, "op2", "res_stride")][..., :lanes].astype(np.int64)
-        y = _combined(y, q << left, field)
+        second = Source.BUFFER if field["res_buffer"] else Source.SCRATCHPAD
+        q = _elements(sources, second, field=field, names=("op2", "res_stride"), lanes=lanes, fold=fold)
+        y = _combined(y, q if field["res_buffer"] else q << left, field)
     t = _looked_up(y, field, tables, records.offset[rows, None, None])
     valid = _valid(field, lanes)
-    _write(np.where(valid, t, 0), field, sources, lanes)
+    _write(np.where(valid, t, 0), field, sources=sources, lanes=lanes, fold=fold)
     _reduce(t, np.broadcast_to(valid, t.shape), field, records)
 
 
@@ -92,11 +97,28 @@ class _Fields(dict[str, int]):
         return 0
 
 
-def _addresses(field: _Fields, base: str, stride: str) -> Ints:
-    """(rows, chunks) word addresses, modulo 2**32."""
+def _addresses(field: _Fields, base: str, stride: str, fold: int = 1) -> Ints:
+    """(rows, chunks) word addresses, modulo 2**32, of ``fold`` chunks a word."""
     row, chunk = np.arange(field["rows"])[:, None], np.arange(field["chunks"])[None, :]
-    found: Ints = (field[base] + chunk * field[stride] + row) % _WORD
+    found: Ints = (field[base] + chunk // fold * field[stride] + row) % _WORD
     return found
+
+
+def _elements(
+    sources: tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int16]],
+    source: Source,
+    *,
+    field: _Fields,
+    names: tuple[str, str],
+    lanes: int,
+    fold: int,
+) -> Ints:
+    """(rows, chunks, lanes) elements of the operand whose address and stride have these ``names``."""
+    words = sources[source]
+    if source is Source.SCRATCHPAD and fold > 1:
+        side = np.arange(field["chunks"])[None, :] % fold
+        return words.reshape(len(words), -1, lanes)[_addresses(field, *names, fold), side].astype(np.int64)
+    return words[_addresses(field, *names)][..., :lanes].astype(np.int64)
 
 
 def _valid(field: _Fields, lanes: int) -> NDArray[np.bool_]:
@@ -134,7 +156,8 @@ def _scaled(x: Ints, field: _Fields, records: Records, rows: slice) -> Ints:
 
 def _affine(p: Ints, field: _Fields, parameters: NDArray[np.int8], lanes: int) -> tuple[Ints, Ints]:
     """y, and the left shift of the residual in the same parameter words."""
-    places = (field["op3"] + np.arange(field["chunks"])) % _WORD
+    chunk = np.arange(field["chunks"]) * (1 - field["uniform"])
+    places = (field["op3"] + chunk) % _WORD
     words = np.ascontiguousarray(parameters[places, :lanes]).view("<i8")[..., 0].astype(np.int64)
     m, b = words << 48 >> 48, words << 3 >> 19
     return _sat((p * m + b) >> field["shift"], 16), words >> 61 & 7
@@ -155,6 +178,11 @@ def _looked_up(v: Ints, field: _Fields, tables: NDArray[np.int16], offset: Ints)
     if field["lookup"] == Lookup.TABLE:
         found: Ints = table[_sat(v, 8) & 255]
         return found
+    if field["lookup"] == Lookup.INTERPOLATE:
+        place = v >> 8
+        a, b = table[place & 255], table[np.minimum(place + 1, 127) & 255]
+        between: Ints = a + ((b - a) * (v & 255) + 128 >> 8)
+        return between
     z = np.clip(offset - v, 0, 65535)
     return np.where(z >> 8 > 15, 0, table[z & 255] >> np.minimum(z >> 8, 15))
 
@@ -162,11 +190,17 @@ def _looked_up(v: Ints, field: _Fields, tables: NDArray[np.int16], offset: Ints)
 def _write(
     t: Ints,
     field: _Fields,
+    *,
     sources: tuple[NDArray[np.int32], NDArray[np.int8], NDArray[np.int16]],
     lanes: int,
+    fold: int,
 ) -> None:
     addresses = _addresses(field, "op1", "dst_stride")
-    if field["destination"] == Destination.SCRATCHPAD:
+    if field["destination"] == Destination.SCRATCHPAD and fold > 1:
+        folded = _addresses(field, "op1", "dst_stride", fold)
+        side = np.arange(field["chunks"])[None, :] % fold
+        sources[1].reshape(len(sources[1]), -1, lanes)[folded, side] = _sat(t, 8)
+    elif field["destination"] == Destination.SCRATCHPAD:
         words = np.zeros((*addresses.shape, sources[1].shape[1]), np.int8)
         words[..., :lanes] = _sat(t, 8)
         sources[1][addresses] = words
@@ -180,6 +214,9 @@ def _reduce(t: Ints, valid: NDArray[np.bool_], field: _Fields, records: Records)
     if kind == Reduce.MAX:
         peak = np.where(valid, t, -32768).max(axis=(1, 2))
         records.offset[rows] = np.maximum(peak, records.offset[rows]) if keep else peak
+    if kind == Reduce.ABSMAX:
+        peak = np.where(valid, np.abs(t), 0).max(axis=(1, 2))
+        records.offset[rows] = np.maximum(peak, records.offset[rows]) if keep else peak
     if kind in (Reduce.SUM, Reduce.MOMENTS):
         total = np.where(valid, t, 0).sum(axis=(1, 2))
         records.a1[rows] = _wrap(keep * records.a1[rows] + total, 40)
@@ -192,10 +229,14 @@ def _reduce(t: Ints, valid: NDArray[np.bool_], field: _Fields, records: Records)
 
 
 def _scale(row: int, kind: int, count: int, records: Records) -> None:
-    """Mantissa, exponent and offset of one row after SUM, MOMENTS or SQUARES; exact integers of any size."""
+    """Mantissa, exponent and offset of one row after its sums or peak; exact integers of any size."""
     a1, a2 = int(records.a1[row]), int(records.a2[row])
     if kind == Reduce.SUM:
         records.mantissa[row], records.exponent[row] = recip(a1)
+        return
+    if kind == Reduce.ABSMAX:
+        peak = int(records.offset[row])
+        records.mantissa[row], records.exponent[row] = recip(peak + (peak >> 7) + 1)
         return
     centred = kind == Reduce.MOMENTS
     records.offset[row] = a1 if centred else 0

@@ -184,6 +184,23 @@ def _point(estimate: Estimate, key: tuple[Scope, str, int, str], encoder: Encode
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """How far attention on a machine is from what physics asks; the fields are those of :class:`Point`."""
+
+    cycles_over_mac_bound: float
+    dram_over_compulsory: float
+    dram_over_io_bound: float
+
+
+def attention_limits(encoder: Encoder, length: int, estimate: Estimate, *, machine: Spatial) -> Limits:
+    """The distances of one mapping of attention, with the machine's own elements and buffer."""
+    compulsory, bound = _least_bytes(encoder, length, scope="attention", machine=machine)
+    dram = estimate.bytes["dram"]
+    cycles = estimate.cycles * machine.elements / estimate.macs
+    return Limits(cycles, dram / compulsory, dram / bound)
+
+
 def _least_bytes(encoder: Encoder, length: int, *, scope: Scope, machine: Spatial) -> tuple[float, float]:
     """Compulsory bytes, and the order of the lower bound, of one scope."""
     heads, features = BATCH * encoder.heads, encoder.head_features

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
+from archsim._attention_plan import AttentionPlan
 from archsim._errors import ArchsimError
 from archsim._isa import TABLE_ENTRIES
 from archsim._lower import Lowered
-from archsim._plan import Plan, ProductPlan, table_name
+from archsim._plan import MatrixPlan, ProductPlan, table_name
 from archsim._program import Region
 from workloads import EXP2, Quantised, QuantisedKernel, exp2_table
 
@@ -36,7 +37,8 @@ def image(lowered: Lowered, arch: Architecture, inputs: Mapping[str, Bytes]) -> 
                     f"inputs must include {storage.tensor!r}, not only {', '.join(sorted(inputs))}"
                 )
             _write(memory, region, storage.pack(tensors[storage.tensor], arch.word_bytes))
-    for plan, numbers in zip(lowered.planned.plans, quantised.kernels, strict=True):
+    kernels = [plan for plan in lowered.planned.plans if not isinstance(plan, AttentionPlan)]
+    for plan, numbers in zip(kernels, quantised.kernels, strict=True):
         _write(memory, regions[f"parameters:{plan.kernel.name}"], _parameters(plan, numbers, arch))
         name = table_name(plan)
         if name is not None:
@@ -71,7 +73,7 @@ def _write(memory: Bytes, region: Region, words: Bytes) -> None:
     memory[region.address : region.address + flat.size] = flat
 
 
-def _parameters(plan: Plan, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
+def _parameters(plan: MatrixPlan, numbers: QuantisedKernel, arch: Architecture) -> Bytes:
     """Parameter words: one set of chunks, and behind it a normalisation's second set."""
     left = numbers.residual_left
     sets = [_lane_parameters(numbers.affine.m, numbers.affine.b, left)]
@@ -88,7 +90,7 @@ def _lane_parameters(m: Ints, b: Ints, left: Ints | None) -> Ints:
     return shift << 61 | (b & (1 << 45) - 1) << 16 | m & 0xFFFF
 
 
-def _parameter_set(plan: Plan, values: Ints, lanes: int) -> Bytes:
+def _parameter_set(plan: MatrixPlan, values: Ints, lanes: int) -> Bytes:
     """(chunks, 8 * lanes) bytes: a column's parameters in each lane, little endian."""
     lane_words = np.zeros((_chunks(plan), lanes), "<i8")
     blocks = np.broadcast_to(values, (_columns(plan),)).reshape(_blocks(plan), -1)
@@ -99,18 +101,18 @@ def _parameter_set(plan: Plan, values: Ints, lanes: int) -> Bytes:
     return lane_words.view(np.int8).reshape(_chunks(plan), 8 * lanes)
 
 
-def _chunks(plan: Plan) -> int:
+def _chunks(plan: MatrixPlan) -> int:
     return plan.col_chunks if isinstance(plan, ProductPlan) else plan.chunks
 
 
-def _blocks(plan: Plan) -> int:
+def _blocks(plan: MatrixPlan) -> int:
     """Blocks of columns that are padded to whole chunks each."""
     if not isinstance(plan, ProductPlan):
         return 1
     return plan.col_blocks
 
 
-def _columns(plan: Plan) -> int:
+def _columns(plan: MatrixPlan) -> int:
     return plan.col_blocks * plan.block_cols if isinstance(plan, ProductPlan) else plan.cols
 
 

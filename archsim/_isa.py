@@ -13,6 +13,10 @@ INSTRUCTION_BITS = 512
 INSTRUCTION_BYTES = INSTRUCTION_BITS // 8
 TABLE_ENTRIES = 256
 """Entries of a function table, one in each scratchpad word of its image."""
+EXPONENTIAL_SLOTS = 8
+"""Array slots of an ATTEND that make exponentials and their sum, where present."""
+LANE_EXPONENTIAL_SLOTS = 9
+"""Lane slots of an ATTEND that rescale and add to the denominator, where exponentials are present."""
 SEMAPHORES = 16
 REGISTERS = 16
 LOOP_DEPTH = 8
@@ -38,6 +42,8 @@ class Opcode(IntEnum):
     MATMUL = 12
     VECTOR = 13
     TABLE = 14
+    ATTEND = 15
+    DIVIDE = 16
 
 
 class Engine(IntEnum):
@@ -55,6 +61,8 @@ class Space(IntEnum):
     SCRATCHPAD = 0
     PARAMETERS = 1
     PROGRAM = 2
+    WEIGHTS = 3
+    """Words of a ternary array's weight memory."""
 
 
 class Source(IntEnum):
@@ -87,6 +95,8 @@ class Lookup(IntEnum):
     NONE = 0
     TABLE = 1
     EXP = 2
+    INTERPOLATE = 3
+    """Between two neighbours of the table; on a gated vector unit."""
 
 
 class Destination(IntEnum):
@@ -105,6 +115,8 @@ class Reduce(IntEnum):
     SUM = 2
     MOMENTS = 3
     SQUARES = 4
+    ABSMAX = 5
+    """On a gated vector unit."""
 
 
 ENGINE_OF: dict[Opcode, Engine] = {
@@ -117,7 +129,17 @@ ENGINE_OF: dict[Opcode, Engine] = {
     Opcode.MATMUL: Engine.ARRAY,
     Opcode.VECTOR: Engine.VECTOR,
     Opcode.TABLE: Engine.VECTOR,
+    Opcode.ATTEND: Engine.ARRAY,
+    Opcode.DIVIDE: Engine.VECTOR,
 }
+
+_PRODUCTS = frozenset({Opcode.MATMUL, Opcode.VECTOR, Opcode.TABLE})
+KIND_OPCODES: dict[str, frozenset[Opcode]] = {
+    "dense": _PRODUCTS,
+    "ternary": _PRODUCTS,
+    "fusemax": frozenset({Opcode.ATTEND, Opcode.DIVIDE}),
+}
+"""What ARRAY and VECTOR run beside their SYNC, by the kind of the array; illegal on kinds without them."""
 
 Field = tuple[str, int]
 """A field's name and its width in bits; fields are packed from bit 0 upwards without gaps."""
@@ -178,8 +200,32 @@ _VECTOR: tuple[Field, ...] = (
     ("destination", 2),
     ("reduce", 3),
     ("reduce_first", 1),
+    ("res_buffer", 1),
+    ("uniform", 1),
 )
 _TABLE: tuple[Field, ...] = (("slot", 2),)
+_ATTEND: tuple[Field, ...] = (
+    ("features", 16),
+    ("period", 16),
+    ("scale", 16),
+    ("scale_shift", 6),
+    ("keys_scores", 16),
+    ("keys_exp", 16),
+    ("record", 16),
+    ("scores", 1),
+    ("exponentials", 1),
+    ("values", 1),
+    ("first_scores", 1),
+    ("first_exp", 1),
+    ("last_exp", 1),
+)
+_DIVIDE: tuple[Field, ...] = (
+    ("rows", 16),
+    ("lanes", 16),
+    ("record", 16),
+    ("multiplier", 16),
+    ("shift", 6),
+)
 
 PAYLOAD: dict[Opcode, tuple[Field, ...]] = {
     Opcode.HALT: (),
@@ -197,7 +243,11 @@ PAYLOAD: dict[Opcode, tuple[Field, ...]] = {
     Opcode.MATMUL: _MATMUL,
     Opcode.VECTOR: _VECTOR,
     Opcode.TABLE: _TABLE,
+    Opcode.ATTEND: _ATTEND,
+    Opcode.DIVIDE: _DIVIDE,
 }
-SIGNED: frozenset[str] = frozenset({"res_multiplier"})
+GATED_FIELDS: frozenset[str] = frozenset({"res_buffer", "uniform"})
+"""Fields that only a gated vector unit has; elsewhere they are zero."""
+SIGNED: frozenset[str] = frozenset({"res_multiplier", "multiplier"})
 """Fields in two's complement; every other field is unsigned. Address registers and strides wrap
 modulo 2**32, so a negative step is its residue."""

@@ -18,16 +18,21 @@ from dataclasses import dataclass
 
 from archsim._architecture import Architecture
 from archsim._assembler import SEMAPHORE_NAMES, Assembler, Sem
+from archsim._attention_plan import AttentionPlan
 from archsim._errors import ArchsimError
 from archsim._isa import INSTRUCTION_BYTES, Opcode
+from archsim._lower_attention import ATTENTION_SEMAPHORES, AttentionLowering
 from archsim._lower_memory import ADDRESS_SPACE, PAGE_BYTES, Memory
 from archsim._lower_product import ProductLowering
 from archsim._lower_rows import RowLowering
 from archsim._lower_table import TableBank
-from archsim._plan import Planned, ProductPlan, plan
+from archsim._plan import Planned, ProductPlan, RowPlan, plan
 from archsim._program import Program
 from archsim._tiling import Tiling, check
-from workloads import Cascade, Quantised
+from workloads import AttentionScales, Cascade, Quantised
+
+OPENING = "start"
+"""Section of the first instructions: every buffer is handed to who fills it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +85,8 @@ def lower_planned(
     """``lower`` for plans already made, of which ``planned`` may hold a part."""
     if len(tilings) != len(planned.plans):
         raise ArchsimError(f"tilings must be one a kernel ({len(planned.plans)}), not {len(tilings)}")
+    if quantised is not None and quantised.attention is not None and arch.array.kind == "dense":
+        raise ArchsimError(f"integers must be of kernels on {arch.name}, not of one attention")
     if quantised is not None and planned.copies:
         raise ArchsimError(
             f"{cascade.name} must be a cascade whose kernels agree on layouts to run with values, "
@@ -90,7 +97,7 @@ def lower_planned(
         name=cascade.name,
         instructions=tuple(assembler.instructions),
         regions=tuple(memory.regions.values()),
-        semaphores=SEMAPHORE_NAMES,
+        semaphores=ATTENTION_SEMAPHORES if arch.array.kind == "fusemax" else SEMAPHORE_NAMES,
         sections=tuple(assembler.sections),
         tensors=assembler.tensors,
     )
@@ -140,6 +147,9 @@ def _assemble(
     tilings: Sequence[Tiling],
     quantised: Quantised | None,
 ) -> None:
+    if any(isinstance(item, AttentionPlan) for item in planned.plans):
+        _assemble_attention(assembler, memory, planned, tilings, quantised)
+        return
     _credits(assembler)
     tables = TableBank(assembler, memory, memory.arch)
     for index, (kernel_plan, tiling) in enumerate(zip(planned.plans, tilings, strict=True)):
@@ -150,16 +160,45 @@ def _assemble(
         slot = tables.ensure(kernel_plan)
         if isinstance(kernel_plan, ProductPlan):
             ProductLowering(assembler, memory, kernel_plan, tiling, numbers, slot).emit()
-        else:
+        elif isinstance(kernel_plan, RowPlan):
             RowLowering(assembler, memory, kernel_plan, tiling, numbers, slot).emit()
         if index + 1 < len(planned.plans):
             assembler.emit(Opcode.SYNC_STORE, signals=[Sem.STORED])
     assembler.emit(Opcode.HALT)
 
 
+def _assemble_attention(
+    assembler: Assembler,
+    memory: Memory,
+    planned: Planned,
+    tilings: Sequence[Tiling],
+    quantised: Quantised | None,
+) -> None:
+    """The one kernel of an attention."""
+    (item,) = planned.plans
+    (tiling,) = tilings
+    assert isinstance(item, AttentionPlan)
+    assembler.section(item.kernel.name)
+    scales = _attention_scales(item, quantised)
+    AttentionLowering(assembler, memory, item, tiling.inner_chunks, scales).emit()
+    assembler.emit(Opcode.HALT)
+
+
+def _attention_scales(item: AttentionPlan, quantised: Quantised | None) -> AttentionScales | None:
+    if quantised is None:
+        return None
+    step = quantised.attention
+    if step is None or step.tile != item.tile_keys:
+        found = "kernels" if step is None else f"tiles of {step.tile}"
+        raise ArchsimError(
+            f"integers must be of an attention in tiles of {item.tile_keys} keys, not of {found}"
+        )
+    return step.scales
+
+
 def _credits(assembler: Assembler) -> None:
     """Both halves of every double buffer start free."""
-    assembler.section("start")
+    assembler.section(OPENING)
     for _ in range(2):
         assembler.emit(Opcode.SYNC_ARRAY, releases=[Sem.X_FREE, Sem.W_FREE])
         assembler.emit(Opcode.SYNC_VECTOR, signals=[Sem.P_FREE, Sem.RES_FREE], releases=[Sem.ACC_FREE])

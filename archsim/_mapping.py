@@ -18,8 +18,9 @@ from dataclasses import dataclass
 from typing import assert_never
 
 from archsim._architecture import Architecture
+from archsim._attention_plan import AttentionPlan
 from archsim._errors import ArchsimError
-from archsim._plan import Plan, ProductPlan
+from archsim._plan import Plan, ProductPlan, RowPlan
 from archsim._tiling import Tiling, check
 
 
@@ -87,8 +88,19 @@ class Mapping:
 def mapping_of(plan: Plan, tiling: Tiling, arch: Architecture) -> Mapping:
     """The loop nest that ``tiling`` stands for."""
     check(plan, tiling, arch)
-    nodes = _product_nodes(plan, tiling) if isinstance(plan, ProductPlan) else _row_nodes(plan, tiling)
-    return Mapping(plan.kernel.name, arch.name, nodes)
+    return Mapping(plan.kernel.name, arch.name, _nodes(plan, tiling))
+
+
+def _nodes(plan: Plan, tiling: Tiling) -> tuple[Node, ...]:
+    match plan:
+        case ProductPlan():
+            return _product_nodes(plan, tiling)
+        case RowPlan():
+            return _row_nodes(plan, tiling)
+        case AttentionPlan():
+            return _attention_nodes(plan, tiling)
+        case _:
+            assert_never(plan)
 
 
 def tiling_of(plan: Plan, mapping: Mapping, arch: Architecture) -> Tiling:
@@ -96,7 +108,7 @@ def tiling_of(plan: Plan, mapping: Mapping, arch: Architecture) -> Tiling:
     if mapping.kernel != plan.kernel.name:
         raise ArchsimError(f"mapping must be of kernel {plan.kernel.name}, not {mapping.kernel!r}")
     loops = [node for node in mapping.nodes if isinstance(node, Temporal)]
-    tiling = _product_tiling(plan, loops) if isinstance(plan, ProductPlan) else _row_tiling(plan, loops)
+    tiling = _tiling(plan, loops)
     check(plan, tiling, arch)
     if mapping_of(plan, tiling, arch).nodes != mapping.nodes:
         raise ArchsimError(
@@ -104,6 +116,18 @@ def tiling_of(plan: Plan, mapping: Mapping, arch: Architecture) -> Tiling:
             f"{mapping_of(plan, tiling, arch)}\nnot\n{mapping}"
         )
     return tiling
+
+
+def _tiling(plan: Plan, loops: list[Temporal]) -> Tiling:
+    match plan:
+        case ProductPlan():
+            return _product_tiling(plan, loops)
+        case RowPlan():
+            return _row_tiling(plan, loops)
+        case AttentionPlan():
+            return _attention_tiling(plan, loops)
+        case _:
+            assert_never(plan)
 
 
 def _product_nodes(plan: ProductPlan, tiling: Tiling) -> tuple[Node, ...]:
@@ -145,8 +169,7 @@ def _product_tiling(plan: ProductPlan, loops: list[Temporal]) -> Tiling:
     )
 
 
-def _row_nodes(plan: Plan, tiling: Tiling) -> tuple[Node, ...]:
-    assert not isinstance(plan, ProductPlan)
+def _row_nodes(plan: RowPlan, tiling: Tiling) -> tuple[Node, ...]:
     tensors = (*(storage.tensor for storage in plan.sources), plan.output.tensor)
     return (
         Hold("dram", tensors),
@@ -163,3 +186,30 @@ def _row_tiling(plan: Plan, loops: list[Temporal]) -> Tiling:
     if len(loops) < 2:
         raise ArchsimError(f"mapping of {plan.kernel.name} must have loops over blocks and rows")
     return Tiling(rows=loops[1].tile)
+
+
+def _attention_nodes(plan: AttentionPlan, tiling: Tiling) -> tuple[Node, ...]:
+    kernel = plan.kernel
+    queries, keys, values = (each.tensor for each in (kernel.queries, kernel.keys, kernel.values))
+    slots, positions, tokens = tiling.inner_chunks, (kernel.positions,), kernel.tokens
+    on_chip = Hold("scratchpad", (keys, values))
+    blocks = Temporal((*kernel.group, *positions), plan.groups * plan.blocks, plan.block_queries)
+    trips = Temporal(tokens, -(-plan.tiles // slots), slots * plan.tile_keys)
+    nodes: list[Node] = [Hold("dram", (queries, keys, values, kernel.name))]
+    nodes.append(Temporal(kernel.batch, plan.heads, 1))
+    nodes += [trips, on_chip, blocks] if slots >= plan.tiles else [blocks, trips, on_chip]
+    nodes.append(Hold("scratchpad", (queries, kernel.name)))
+    nodes.append(Temporal(tokens, min(slots, plan.tiles), plan.tile_keys))
+    nodes += [
+        Spatial("rows", tokens, plan.tile_keys),
+        Spatial("cols", positions, plan.block_queries),
+        Temporal((kernel.features,), plan.features, 1),
+    ]
+    return tuple(nodes)
+
+
+def _attention_tiling(plan: AttentionPlan, loops: list[Temporal]) -> Tiling:
+    spans = [loop.tile for loop in loops[1:3] if loop.ranks == plan.kernel.tokens]
+    if len(spans) != 1:
+        raise ArchsimError(f"mapping of {plan.kernel.name} must have a loop over keys and one over queries")
+    return Tiling(rows=plan.features, inner_chunks=-(-spans[0] // plan.tile_keys))

@@ -8,15 +8,13 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from archsim._architecture import Architecture
-from archsim._counters import COUNTERS, STALL_BASE, Counter
+from archsim._architecture import Architecture, ArrayKind
+from archsim._counters import Counter
 from archsim._errors import ArchsimError
 from archsim._isa import (
     INSTRUCTION_BYTES,
     REGISTERS,
-    SEMAPHORES,
     Destination,
     Engine,
     Lookup,
@@ -24,107 +22,17 @@ from archsim._isa import (
     Residual,
     Source,
 )
+from archsim._naive_attend import AttendUnit, DivideUnit
+from archsim._naive_unit import Board, Command, Unit
 from archsim._program import Instruction, Program
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_latency, vector_latency
-
-
-@dataclass(slots=True)
-class Command:
-    """An instruction in a queue: its operands resolved."""
-
-    instruction: Instruction
-    dram: int = 0
-    is_fetch: bool = False
-
-
-@dataclass(slots=True)
-class Board:
-    """What all units see: the counters, and the semaphores with their next values."""
-
-    counters: list[int] = field(default_factory=lambda: [0] * COUNTERS)
-    semaphores: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
-    changes: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
-
-    def count(self, counter: Counter, amount: int = 1) -> None:
-        """Add to a counter."""
-        self.counters[counter] += amount
-
-    def give(self, mask: int) -> None:
-        """Increment the semaphores of ``mask``, visible in the next cycle."""
-        for index in _bits(mask):
-            self.changes[index] += 1
-
-    def take(self, mask: int) -> None:
-        """Decrement the semaphores of ``mask``, visible in the next cycle."""
-        for index in _bits(mask):
-            self.changes[index] -= 1
-
-    def clock(self) -> None:
-        """The end of a cycle."""
-        self.semaphores = [now + change for now, change in zip(self.semaphores, self.changes, strict=True)]
-        self.changes = [0] * SEMAPHORES
-
-
-def _bits(mask: int) -> Iterator[int]:
-    return (index for index in range(SEMAPHORES) if mask >> index & 1)
-
-
-class Unit:
-    """An engine: its queue, its in-flight count, and the retirements that are due."""
-
-    def __init__(self, arch: Architecture, board: Board) -> None:
-        self.arch = arch
-        self.board = board
-        self.queue: deque[Command] = deque()
-        self.arriving: list[Command] = []
-        self.departing = 0
-        self.in_flight = 0
-        self.due: deque[tuple[int, Command]] = deque()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the queue has no free place this cycle."""
-        return len(self.queue) + self.departing >= self.arch.queue_depth
-
-    def push(self, command: Command) -> None:
-        """Visible at the head from the next cycle."""
-        self.arriving.append(command)
-
-    def try_pop(self) -> Command | None:
-        """Pop the head if it is visible and has its tokens; count the stalls if it has not."""
-        if not self.queue:
-            return None
-        missing = [i for i in _bits(self.queue[0].instruction.waits) if self.board.semaphores[i] == 0]
-        for index in missing:
-            self.board.counters[STALL_BASE + index] += 1
-        if missing:
-            return None
-        self.departing = 1
-        command = self.queue.popleft()
-        self.board.take(command.instruction.waits)
-        return command
-
-    def retire_due(self, t: int) -> None:
-        """Retire what is due at ``t``, in order."""
-        while self.due and self.due[0][0] == t:
-            self.retire(self.due.popleft()[1])
-
-    def retire(self, command: Command) -> None:
-        """Signal, and leave the in-flight count (next cycle)."""
-        self.board.give(command.instruction.signals)
-        self.departed += 1
-
-    departed = 0
-
-    def clock(self) -> None:
-        """The end of a cycle."""
-        self.queue.extend(self.arriving)
-        self.in_flight += len(self.arriving) - self.departed
-        self.arriving, self.departing, self.departed = [], 0, 0
-
-    def tick(self, t: int) -> None:
-        """One cycle."""
-        raise NotImplementedError
+from archsim._timing import (
+    SEQ_CYCLES,
+    SEQ_START,
+    STORE_LEAD,
+    array_latency,
+    ternary_latency,
+    vector_latency,
+)
 
 
 def cut_bursts(arch: Architecture, command: Command, beats: int) -> Iterator[int]:
@@ -281,7 +189,7 @@ class ArrayUnit(Unit):
 
     def tick(self, t: int) -> None:
         """Read and issue what the schedule has for this cycle, or pop."""
-        latency = array_latency(self.arch.array.rows, self.arch.array.cols)
+        latency = self._latency()
         if self.current is not None:
             self.board.count(Counter.ARRAY_BUSY)
             if self._issue(self.current.instruction, t - self.popped - 1):
@@ -295,6 +203,9 @@ class ArrayUnit(Unit):
                 self.board.give(command.instruction.releases)
                 self.due.append((t + latency, command))
         self.retire_due(t)
+
+    def _latency(self) -> int:
+        return array_latency(self.arch.array.rows, self.arch.array.cols)
 
     def _issue(self, instruction: Instruction, cycle: int) -> bool:
         """The reads of one cycle after the pop; True in the last issue cycle."""
@@ -320,6 +231,29 @@ class ArrayUnit(Unit):
     def _read_weight(self) -> None:
         self.board.count(Counter.ARRAY_WEIGHT_ROWS)
         self.board.count(Counter.SCRATCHPAD_READS)
+
+
+class TernaryArrayUnit(ArrayUnit):
+    """ARRAY without multipliers: a slot a cycle, each tile's weight word read with its first row."""
+
+    def _latency(self) -> int:
+        return ternary_latency(self.arch.array.rows, self.arch.array.group)
+
+    def _issue(self, instruction: Instruction, cycle: int) -> bool:
+        slots = [
+            (k, m)
+            for _ in range(instruction.field("n_chunks"))
+            for k in range(instruction.field("k_chunks"))
+            for m in range(instruction.field("rows"))
+        ]
+        k, m = slots[cycle]
+        for counter in (Counter.ARRAY_ROWS, Counter.SCRATCHPAD_READS, Counter.ACCUMULATOR_WRITES):
+            self.board.count(counter)
+        if k or instruction.field("accumulate"):
+            self.board.count(Counter.ACCUMULATOR_READS)
+        if m == 0:
+            self.board.count(Counter.ARRAY_WEIGHT_ROWS)
+        return cycle == len(slots) - 1
 
 
 class VectorUnit(Unit):
@@ -353,7 +287,7 @@ class VectorUnit(Unit):
 
     def _last_slot(self, command: Command, t: int) -> None:
         self.board.give(command.instruction.releases)
-        self.ends = t + vector_latency(self.arch.array.cols)
+        self.ends = t + vector_latency(self.arch.array.cols, gated=self.arch.vector.gated)
 
     def _slots(self, instruction: Instruction) -> int:
         if instruction.opcode is Opcode.VECTOR:
@@ -380,7 +314,8 @@ class VectorUnit(Unit):
             case Destination.BUFFER:
                 count(Counter.BUFFER_WRITES)
         if instruction.field("residual") != Residual.NONE:
-            count(Counter.SCRATCHPAD_READS)
+            in_buffer = instruction.field("res_buffer")
+            count(Counter.BUFFER_READS if in_buffer else Counter.SCRATCHPAD_READS)
         if instruction.field("affine"):
             count(Counter.PARAMETER_READS)
         if instruction.field("lookup") != Lookup.NONE:
@@ -449,6 +384,13 @@ class Sequencer:
         return self.pc + 1
 
 
+ARRAY_UNITS: dict[ArrayKind, type[Unit]] = {
+    "dense": ArrayUnit,
+    "ternary": TernaryArrayUnit,
+    "fusemax": AttendUnit,
+}
+
+
 def simulate_naive(
     arch: Architecture, program: Program, *, program_address: int = 0, max_cycles: int = 1_000_000
 ) -> tuple[int, tuple[int, ...]]:
@@ -458,11 +400,12 @@ def simulate_naive(
     """
     board = Board()
     load = LoadUnit(arch, board)
+    attends = arch.array.kind == "fusemax"
     units: dict[Engine, Unit] = {
         Engine.LOAD: load,
         Engine.STORE: StoreUnit(arch, board),
-        Engine.ARRAY: ArrayUnit(arch, board),
-        Engine.VECTOR: VectorUnit(arch, board),
+        Engine.ARRAY: ARRAY_UNITS[arch.array.kind](arch, board),
+        Engine.VECTOR: DivideUnit(arch, board) if attends else VectorUnit(arch, board),
     }
     sequencer = Sequencer(program, units, board)
     fetch = Instruction(Opcode.LOAD, fields={"imm": len(program.instructions)})

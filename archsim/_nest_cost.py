@@ -38,7 +38,7 @@ class NestCost:
     levels: tuple[LevelCost, ...]
     mac_pj: float
     array_cycles: float
-    """Steps of the array: the product of the temporal trips."""
+    """Steps of the array: the product of the temporal trips, on average over a ragged rank's tiles."""
     buffer_bits: int
     """Bits held at once by all instances in use of all levels but the outermost."""
 

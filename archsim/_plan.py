@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from math import prod
 
 from archsim._architecture import Architecture
+from archsim._attention_plan import AttentionPlan, plan_attention
 from archsim._errors import ArchsimError
 from archsim._storage import Storage
 from workloads import (
@@ -122,7 +123,9 @@ class RowPlan:
         return 2 if normalises else 1
 
 
-Plan = ProductPlan | RowPlan
+MatrixPlan = ProductPlan | RowPlan
+"""What a dense array runs."""
+Plan = MatrixPlan | AttentionPlan
 
 Ranks = tuple[str, ...]
 
@@ -140,6 +143,10 @@ class Planned:
 
 def plan(cascade: Cascade, arch: Architecture) -> Planned:
     """Lay out the tensors of ``cascade`` and size its kernels for ``arch``."""
+    if arch.array.kind == "fusemax":
+        attention = plan_attention(cascade, arch)
+        tensors = (attention.queries, attention.keys, attention.values, attention.output)
+        return Planned((attention,), tensors, ())
     return _Planner(cascade, arch).run()
 
 

@@ -20,7 +20,7 @@ from archsim._errors import ArchsimError
 from archsim._isa import Destination, Engine, Opcode, Residual, Source, Space
 from archsim._program import Instruction, Program
 from archsim._simulate_kernel import Integers
-from archsim._timing import array_latency, vector_latency
+from archsim._timing import array_retirement, vector_retirement
 
 if TYPE_CHECKING:
     from archsim._simulate import Event, Simulation
@@ -141,12 +141,18 @@ def _accesses(arch: Architecture, program: Program, event: Event) -> Iterator[_A
         case Opcode.TABLE:
             cycle = event.pop + 1 + np.arange(256)
             yield "scratchpad", "VECTOR source", False, cycle, cycle, event.operands[0] + np.arange(256)
+        case Opcode.ATTEND:
+            yield from _attend(arch, instruction, event)
+        case Opcode.DIVIDE:
+            yield from _divide(arch, instruction, event)
         case _:
             pass
 
 
 def _transfer(arch: Architecture, instruction: Instruction, event: Event) -> _Access:
     segments, beats = instruction.field("segments"), instruction.field("beats")
+    if instruction.field("space") == Space.WEIGHTS:
+        return _weights(arch, instruction, event)
     words = max(1, arch.bus.bytes // arch.word_bytes)
     start = event.operands[1] + np.arange(segments)[:, None] * instruction.field("local_stride")
     beat_word = (start % _WORD + np.arange(beats)[None, :] * arch.bus.bytes // arch.word_bytes).reshape(-1)
@@ -163,7 +169,37 @@ def _transfer(arch: Architecture, instruction: Instruction, event: Event) -> _Ac
     return memory, "STORE", False, np.repeat(request, words), np.repeat(cycle - 1, words), word
 
 
+def _weights(arch: Architecture, instruction: Instruction, event: Event) -> _Access:
+    """Weight words, each written with its last beat."""
+    segments, words = instruction.field("segments"), instruction.field("beats") // arch.weight_beats
+    start = event.operands[1] + np.arange(segments)[:, None] * instruction.field("local_stride")
+    word = (start % _WORD + np.arange(words)).reshape(-1)
+    interval = arch.memory.read_interval
+    cycle = np.concatenate([first + interval * np.arange(length) for _, first, length in event.bursts])
+    written = cycle[arch.weight_beats - 1 :: arch.weight_beats] + 1
+    return "weights", "LOAD", True, written, written, word
+
+
+def _ternary_matmul(arch: Architecture, instruction: Instruction, event: Event) -> Iterator[_Access]:
+    field = instruction.field
+    x, w, a = event.operands[:3]
+    rows, k_chunks, n_chunks = field("rows"), field("k_chunks"), field("n_chunks")
+    tile = np.arange(n_chunks * k_chunks)[:, None]
+    n, k = tile // k_chunks, tile % k_chunks
+    issue = (event.pop + 1 + tile * rows + np.arange(rows)).reshape(-1)
+    streamed = (x + k * field("x_k_stride")) % _WORD + np.arange(rows)
+    sums = (a + n * field("acc_n_stride")) % _WORD + np.arange(rows)
+    weights = (w + n * field("w_n_stride") + k * field("w_k_stride")) % _WORD
+    first = issue[::rows]
+    yield "scratchpad", "ARRAY streamed", False, issue, issue, streamed.reshape(-1)
+    yield "weights", "ARRAY", False, first, first, weights.reshape(-1)
+    yield "accumulators", "ARRAY", True, issue + 1, issue + array_retirement(arch), sums.reshape(-1)
+
+
 def _matmul(arch: Architecture, instruction: Instruction, event: Event) -> Iterator[_Access]:
+    if arch.array.kind == "ternary":
+        yield from _ternary_matmul(arch, instruction, event)
+        return
     field = instruction.field
     x, w, a = event.operands[:3]
     rows, w_rows, k_chunks = field("rows"), field("w_rows"), field("k_chunks")
@@ -175,7 +211,7 @@ def _matmul(arch: Architecture, instruction: Instruction, event: Event) -> Itera
     streamed = (x + k * field("x_k_stride")) % _WORD + np.arange(rows)
     weights = (w + n * field("w_n_stride") + k * field("w_k_stride")) % _WORD + np.arange(w_rows)
     sums = (a + n * field("acc_n_stride")) % _WORD + np.arange(rows)
-    latency = array_latency(arch.array.rows, arch.array.cols)
+    latency = array_retirement(arch)
     yield "scratchpad", "ARRAY stationary", False, read, read, weights.reshape(-1)
     yield "scratchpad", "ARRAY streamed", False, issue, issue, streamed.reshape(-1)
     yield "accumulators", "ARRAY", True, issue + 1, issue + latency, sums.reshape(-1)
@@ -185,19 +221,49 @@ def _vector(arch: Architecture, instruction: Instruction, event: Event) -> Itera
     field = instruction.field
     row, chunk = np.arange(field("rows"))[:, None], np.arange(field("chunks"))[None, :]
     cycle = (event.pop + 1 + row * field("chunks") + chunk).reshape(-1)
-    done = cycle + vector_latency(arch.array.cols)
+    done = cycle + vector_retirement(arch)
 
-    def words(index: int, stride: str) -> Integers:
-        found: Integers = (event.operands[index] + chunk * field(stride) + row).reshape(-1) % _WORD
+    def words(index: int, stride: str, fold: int = arch.fold) -> Integers:
+        found: Integers = (event.operands[index] + chunk // fold * field(stride) + row).reshape(-1) % _WORD
         return found
 
     if field("source") != Source.BUFFER:
-        memory = "scratchpad" if field("source") == Source.SCRATCHPAD else "accumulators"
-        yield memory, "VECTOR source", False, cycle, cycle, words(0, "src_stride")
-    if field("residual") != Residual.NONE:
+        in_scratchpad = field("source") == Source.SCRATCHPAD
+        memory, fold = ("scratchpad", arch.fold) if in_scratchpad else ("accumulators", 1)
+        yield memory, "VECTOR source", False, cycle, cycle, words(0, "src_stride", fold)
+    if field("residual") != Residual.NONE and not field("res_buffer"):
         yield "scratchpad", "VECTOR residual", False, cycle, cycle, words(2, "res_stride")
     if field("affine"):
-        parameter = np.broadcast_to(event.operands[3] + chunk, (field("rows"), field("chunks"))).reshape(-1)
+        place = event.operands[3] + chunk * (1 - field("uniform"))
+        parameter = np.broadcast_to(place, (field("rows"), field("chunks"))).reshape(-1)
         yield "parameters", "VECTOR", False, cycle, done, parameter
     if field("destination") == Destination.SCRATCHPAD:
         yield "scratchpad", "VECTOR", True, cycle + 1, done, words(1, "dst_stride")
+
+
+def _attend(arch: Architecture, instruction: Instruction, event: Event) -> Iterator[_Access]:
+    """Reads of the scratchpad; what the lanes write between a slot and the array's latency behind it."""
+    place = np.arange(instruction.field("features"))
+    scores, values = event.pop + 1 + 2 * place, event.pop + 2 + 2 * place
+    keys, queries, own, sums = (operand + place for operand in event.operands)
+    latency = array_retirement(arch)
+    if instruction.field("scores"):
+        yield "scratchpad", "ARRAY keys", False, scores, scores, keys
+        yield "scratchpad", "ARRAY queries", False, scores, scores, queries
+    if instruction.field("values"):
+        yield "scratchpad", "ARRAY values", False, values, values, own
+        # The array's own reads are a period before its next writes.
+        yield "value memory", "ARRAY", True, values, values + latency, sums
+    if instruction.field("last_exp"):
+        record = np.array([instruction.field("record")])
+        yield "records", "ARRAY", True, np.array([event.issue + 1]), np.array([event.retire]), record
+
+
+def _divide(arch: Architecture, instruction: Instruction, event: Event) -> Iterator[_Access]:
+    place = np.arange(instruction.field("rows"))
+    cycle = event.pop + 1 + place
+    record = np.full(len(place), instruction.field("record"))
+    yield "value memory", "VECTOR", False, cycle, cycle, event.operands[0] + place
+    yield "records", "VECTOR", False, cycle, cycle, record
+    done = cycle + vector_retirement(arch)
+    yield "scratchpad", "VECTOR", True, cycle + 1, done, event.operands[1] + place

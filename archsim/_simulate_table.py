@@ -8,7 +8,9 @@ from archsim import _simulate_kernel as kernel
 from archsim._architecture import Architecture
 from archsim._counters import STALL_BASE, Counter
 from archsim._isa import (
+    EXPONENTIAL_SLOTS,
     INSTRUCTION_BYTES,
+    LANE_EXPONENTIAL_SLOTS,
     LOOP_DEPTH,
     OPERANDS,
     REGISTERS,
@@ -23,7 +25,7 @@ from archsim._isa import (
 )
 from archsim._program import Instruction, Operand, Program
 from archsim._simulate_kernel import Code, Integers
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_latency, vector_latency
+from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_retirement, vector_retirement
 
 assert (len(Engine), OPERANDS, LOOP_DEPTH) == (kernel.ENGINES, kernel.OPERANDS, kernel.LOOP_DEPTH)
 assert (kernel.REGISTERS, kernel.SEMAPHORES) == (REGISTERS, SEMAPHORES)
@@ -73,18 +75,24 @@ def operand(instruction: Instruction, index: int) -> Operand:
     return instruction.operands[index] if index < len(instruction.operands) else Operand(0)
 
 
-def issue_cycles(instruction: Instruction) -> int:
+def issue_cycles(arch: Architecture, instruction: Instruction) -> int:
     """Last issue cycle minus pop cycle of an ARRAY or VECTOR instruction."""
     field = instruction.field
     match instruction.opcode:
         case Opcode.MATMUL:
             tiles = field("n_chunks") * field("k_chunks")
+            if arch.array.kind == "ternary":
+                return tiles * field("rows")
             period = max(field("rows"), field("w_rows"))
             return field("w_rows") + (tiles - 1) * period + field("rows")
         case Opcode.VECTOR:
             return field("rows") * field("chunks")
         case Opcode.TABLE:
             return TABLE_ENTRIES
+        case Opcode.ATTEND:
+            return field("period") - 1
+        case Opcode.DIVIDE:
+            return field("rows")
         case _:
             return 0
 
@@ -92,7 +100,7 @@ def issue_cycles(instruction: Instruction) -> int:
 def _row(arch: Architecture, instruction: Instruction) -> list[int]:
     row = [0] * kernel.COLUMNS
     engine, field = instruction.engine, instruction.field
-    issue = issue_cycles(instruction)
+    issue = issue_cycles(arch, instruction)
     row[kernel.C_KIND] = _KINDS.get(instruction.opcode, kernel.TIMED)
     row[kernel.C_ENGINE] = -1 if engine is None else engine
     row[kernel.C_REG], row[kernel.C_IMM], row[kernel.C_LIMIT] = field("reg"), field("imm"), field("limit")
@@ -108,8 +116,8 @@ def _row(arch: Architecture, instruction: Instruction) -> list[int]:
 
 def _latency(arch: Architecture, engine: Engine | None) -> int:
     if engine is Engine.ARRAY:
-        return array_latency(arch.array.rows, arch.array.cols)
-    return vector_latency(arch.array.cols) if engine is Engine.VECTOR else 0
+        return array_retirement(arch)
+    return vector_retirement(arch) if engine is Engine.VECTOR else 0
 
 
 def _slots(masks: list[int]) -> tuple[Integers, Integers]:
@@ -176,39 +184,62 @@ def _actions(arch: Architecture, instruction: Instruction) -> list[int]:
         case Opcode.STORE:
             row[Counter.STORE_BEATS] = instruction.field("segments") * instruction.field("beats")
         case Opcode.MATMUL:
-            _count_matmul(row, instruction)
+            _count_matmul(row, arch, instruction)
         case Opcode.VECTOR:
             _count_vector(row, instruction)
-            row[Counter.VECTOR_BUSY] = issue_cycles(instruction) + _latency(arch, Engine.VECTOR)
+            row[Counter.VECTOR_BUSY] = issue_cycles(arch, instruction) + _latency(arch, Engine.VECTOR)
         case Opcode.TABLE:
             row[Counter.SCRATCHPAD_READS] = TABLE_ENTRIES
-            row[Counter.VECTOR_BUSY] = issue_cycles(instruction) + _latency(arch, Engine.VECTOR)
+            row[Counter.VECTOR_BUSY] = issue_cycles(arch, instruction) + _latency(arch, Engine.VECTOR)
+        case Opcode.ATTEND:
+            _count_attend(row, instruction)
+        case Opcode.DIVIDE:
+            row[Counter.VECTOR_SLOTS] = row[Counter.ACCUMULATOR_READS] = instruction.field("rows")
+            row[Counter.SCRATCHPAD_WRITES] = instruction.field("rows")
+            row[Counter.VECTOR_BUSY] = issue_cycles(arch, instruction) + _latency(arch, Engine.VECTOR)
         case _:
             pass
     return row
 
 
-def _count_matmul(row: list[int], instruction: Instruction) -> None:
+def _count_matmul(row: list[int], arch: Architecture, instruction: Instruction) -> None:
     field = instruction.field
     n_chunks, k_chunks, rows, w_rows = (field(name) for name in ("n_chunks", "k_chunks", "rows", "w_rows"))
     tiles = n_chunks * k_chunks
     row[Counter.ARRAY_ROWS] = tiles * rows
     row[Counter.ARRAY_WEIGHT_ROWS] = tiles * w_rows
-    row[Counter.ARRAY_BUSY] = issue_cycles(instruction)
+    row[Counter.ARRAY_BUSY] = issue_cycles(arch, instruction)
     row[Counter.ACCUMULATOR_READS] = rows * n_chunks * (k_chunks - 1 + field("accumulate"))
     row[Counter.ACCUMULATOR_WRITES] = tiles * rows
-    row[Counter.SCRATCHPAD_READS] = tiles * (rows + w_rows)
+    # A ternary array's weight words, one a tile, lie in a memory of their own.
+    from_scratchpad = rows if arch.array.kind == "ternary" else rows + w_rows
+    row[Counter.SCRATCHPAD_READS] = tiles * from_scratchpad
 
 
 def _count_vector(row: list[int], instruction: Instruction) -> None:
     field = instruction.field
     slots = field("rows") * field("chunks")
-    from_scratchpad = (field("source") == Source.SCRATCHPAD) + (field("residual") != Residual.NONE)
+    residual = field("residual") != Residual.NONE
+    from_buffer = residual and field("res_buffer") == 1
+    from_scratchpad = (field("source") == Source.SCRATCHPAD) + (residual and not from_buffer)
     row[Counter.VECTOR_SLOTS] = slots
     row[Counter.ACCUMULATOR_READS] = slots * (field("source") == Source.ACCUMULATOR)
     row[Counter.SCRATCHPAD_READS] = slots * from_scratchpad
     row[Counter.SCRATCHPAD_WRITES] = slots * (field("destination") == Destination.SCRATCHPAD)
     row[Counter.PARAMETER_READS] = slots * field("affine")
-    row[Counter.BUFFER_READS] = slots * (field("source") == Source.BUFFER)
+    row[Counter.BUFFER_READS] = slots * ((field("source") == Source.BUFFER) + from_buffer)
     row[Counter.BUFFER_WRITES] = slots * (field("destination") == Destination.BUFFER)
     row[Counter.TABLE_READS] = slots * (field("lookup") != Lookup.NONE)
+
+
+def _count_attend(row: list[int], instruction: Instruction) -> None:
+    features, scores, exponentials, values = (
+        instruction.field(name) for name in ("features", "scores", "exponentials", "values")
+    )
+    row[Counter.ARRAY_ROWS] = features * (scores + values)
+    row[Counter.ARRAY_SPECIAL] = scores + EXPONENTIAL_SLOTS * exponentials
+    row[Counter.ARRAY_WEIGHT_ROWS] = features * scores
+    row[Counter.ARRAY_BUSY] = instruction.field("period") - 1
+    row[Counter.VECTOR_SLOTS] = scores + LANE_EXPONENTIAL_SLOTS * exponentials + 2 * features * values
+    row[Counter.ACCUMULATOR_READS] = row[Counter.ACCUMULATOR_WRITES] = features * values
+    row[Counter.SCRATCHPAD_READS] = features * (2 * scores + values)

@@ -78,6 +78,15 @@ class Area:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Cores:
+    """Several machines that share one memory."""
+
+    count: int
+    latency_cycles: int
+    """From a core's request to the first word from memory."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Spatial:
     """A 2D array of elements and a 1D array of lanes around one buffer."""
 
@@ -98,6 +107,8 @@ class Spatial:
     """Scores that an element's register file keeps in place."""
     assumptions: Assumptions = Assumptions()
     area: Area | None = None
+    cores: Cores | None = None
+    """How many of these share the memory; None where it stands alone. All else is of one core."""
 
     def __post_init__(self) -> None:
         for what, operators in (("array", self.array_operators), ("vector", self.lane_operators)):

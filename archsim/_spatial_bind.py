@@ -111,8 +111,9 @@ def _found_trips(
 
 def bind(cascade: Cascade, machine: Spatial) -> Binding:
     """The binding of ``cascade`` to ``machine``; raises ArchsimError where no array has an operator."""
-    tiles = _recurrence(cascade)
-    keys, queries = _spread(cascade, tiles)
+    stepped = _recurrences(cascade)
+    tiles = next(iter(stepped), None)
+    keys, queries = _spread(cascade, stepped)
     trips = _trips(cascade, keys)
     works = tuple(
         _work(einsum, cascade, machine, spread=(keys, queries), trip=trips.get(position, 0))
@@ -122,19 +123,16 @@ def bind(cascade: Cascade, machine: Spatial) -> Binding:
     return Binding(cascade, machine, keys, queries, tiles, works)
 
 
-def _recurrence(cascade: Cascade) -> str | None:
-    """The rank that an output advances, as ``RM[m1 + 1, p]`` does."""
-    for einsum in cascade.einsums:
-        for index in einsum.output.indices:
-            if index.terms and index.offset:
-                return index.ranks[0]
-    return None
+def _recurrences(cascade: Cascade) -> tuple[str, ...]:
+    """The ranks that an output advances, as ``RM[m1 + 1, p]`` does, in the order of their Einsums."""
+    outputs = (index for einsum in cascade.einsums for index in einsum.output.indices)
+    return tuple(dict.fromkeys(index.ranks[0] for index in outputs if index.terms and index.offset))
 
 
-def _spread(cascade: Cascade, tiles: str | None) -> tuple[str, str]:
-    """The ranks of the first sum of products' result that do not count tiles."""
+def _spread(cascade: Cascade, stepped: tuple[str, ...]) -> tuple[str, str]:
+    """The ranks of the first sum of products' result that do not count tiles or splits."""
     product = next((einsum for einsum in cascade.einsums if einsum.is_product), None)
-    ranks = () if product is None else tuple(rank for rank in product.output.ranks if rank != tiles)
+    ranks = () if product is None else tuple(rank for rank in product.output.ranks if rank not in stepped)
     if len(ranks) != 2:
         raise ArchsimError(
             f"the first product of {cascade.name} must have two ranks to spread over an array,"

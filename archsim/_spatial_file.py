@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from archsim._errors import ArchsimError
-from archsim._spatial import OPERATORS, Area, Assumptions, Buffer, Dram, Operator, Spatial
+from archsim._spatial import OPERATORS, Area, Assumptions, Buffer, Cores, Dram, Operator, Spatial
 from archsim._yaml_file import JSON_SCHEMA, Document, read_document, read_text, suggestion, validate
 
 _SUFFIXES = (".yaml", ".yml")
@@ -71,6 +71,13 @@ class _Assumptions(_Section):
     leakage_pj_per_cycle: _Price = Field(default=0.0, description="energy that the whole machine leaks")
 
 
+class _Cores(_Section):
+    count: Annotated[int, Field(ge=1, le=1 << 16)]
+    latency_cycles: Annotated[int, Field(ge=0, le=1 << 20)] = Field(
+        description="from a core's request to the first word from memory"
+    )
+
+
 class _Area(_Section):
     element_um2: _Price
     lane_um2: _Price
@@ -92,6 +99,9 @@ class SpatialFile(_Section):
     dram: _Dram
     assumptions: _Assumptions = _Assumptions()
     area: _Area | None = None
+    cores: _Cores | None = Field(
+        default=None, description="machines like this one that share the memory; all else is one core's"
+    )
 
 
 def load_spatial(name_or_path: str | Path) -> Spatial:
@@ -108,8 +118,12 @@ def load_spatial(name_or_path: str | Path) -> Spatial:
             f"the spatial machine must be a .yaml file or one of {', '.join(names)},"
             f" not {name_or_path[:100]!r}{suggestion(name_or_path, names)}"
         )
-    file = resources.files("archsim") / "library" / "spatial" / f"{name_or_path}.yaml"
-    return parse_spatial(file.read_text("utf-8"), source=f"spatial/{name_or_path}.yaml")
+    return parse_spatial(spatial_text(name_or_path), source=f"spatial/{name_or_path}.yaml")
+
+
+def spatial_text(name: str) -> str:
+    """The file of one of the library's spatial machines, with its comments."""
+    return (resources.files("archsim") / "library" / "spatial" / f"{name}.yaml").read_text("utf-8")
 
 
 def spatial_names() -> tuple[str, ...]:
@@ -138,6 +152,7 @@ def parse_spatial(text: str, *, source: str = "<text>") -> Spatial:
         element_words=file.array.words,
         assumptions=Assumptions(**file.assumptions.model_dump()),
         area=None if file.area is None else Area(**file.area.model_dump()),
+        cores=None if file.cores is None else Cores(**file.cores.model_dump()),
     )
 
 

@@ -10,9 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from archsim._architecture import Architecture
+from archsim._attention_plan import AttentionPlan, slot_problems, slots_of
 from archsim._errors import ArchsimError
 from archsim._isa import TABLE_ENTRIES
-from archsim._plan import Capacity, Plan, ProductPlan, table_name
+from archsim._plan import Capacity, MatrixPlan, Plan, ProductPlan, table_name
 from workloads import Elementwise, Normalise, Requantise, Softmax
 
 Ints = NDArray[np.int64]
@@ -26,7 +27,10 @@ Rule = tuple[Any, str, Any]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tiling:
-    """How many rows, column chunks and inner chunks are on chip at once, and which loop is outside."""
+    """How many rows, column chunks and inner chunks are on chip at once, and which loop is outside.
+
+    Of an attention: a value's features, one block of queries, and tiles of keys.
+    """
 
     rows: int
     col_chunks: int = 1
@@ -59,6 +63,11 @@ def align(rows: Any, granule: int) -> Any:
     return -(-rows // granule) * granule
 
 
+def attention_tiling(plan: AttentionPlan, arch: Architecture) -> Tiling:
+    """As many key tiles on chip as are of use and fit; ArchsimError where too few do."""
+    return Tiling(rows=plan.features, inner_chunks=slots_of(plan, arch))
+
+
 def granule_of(arch: Architecture) -> int:
     """Words in a bus beat, at least one."""
     return max(1, arch.bus.bytes // arch.word_bytes)
@@ -66,6 +75,9 @@ def granule_of(arch: Architecture) -> int:
 
 def violations(plan: Plan, tiling: Tiling, arch: Architecture) -> Iterator[str]:
     """Reasons why ``tiling`` cannot run, in the user's words; none if it can."""
+    if isinstance(plan, AttentionPlan):
+        yield from _attention_violations(plan, tiling, arch)
+        return
     limits = _limits(arch)
     for name, need in _needs(plan, tiling, arch).items():
         if need > limits[name]:
@@ -77,6 +89,8 @@ def violations(plan: Plan, tiling: Tiling, arch: Architecture) -> Iterator[str]:
 
 def legal(plan: Plan, tilings: Tilings, arch: Architecture) -> NDArray[np.bool_]:
     """Which of many tilings can run; agrees with ``fits`` on each."""
+    if isinstance(plan, AttentionPlan):
+        return np.array([fits(plan, tilings.one(place), arch) for place in range(len(tilings.rows))])
     limits = _limits(arch)
     good = np.ones(tilings.rows.shape, np.bool_)
     for name, need in _needs(plan, tilings, arch).items():
@@ -84,6 +98,13 @@ def legal(plan: Plan, tilings: Tilings, arch: Architecture) -> NDArray[np.bool_]
     for broken, _, _ in _rules(plan, tilings, arch):
         good &= ~np.asarray(broken, np.bool_)
     return good
+
+
+def _attention_violations(plan: AttentionPlan, tiling: Tiling, arch: Architecture) -> Iterator[str]:
+    wanted = Tiling(rows=plan.features, inner_chunks=tiling.inner_chunks)
+    if tiling != wanted:
+        yield f"tiles of an attention must be {plan.features} features and one block of queries, not {tiling}"
+    yield from slot_problems(plan, tiling.inner_chunks, arch)
 
 
 def fits(plan: Plan, tiling: Tiling, arch: Architecture) -> bool:
@@ -125,7 +146,7 @@ def _limits(arch: Architecture) -> dict[str, int]:
 # Integers and arrays of integers alike from here on: one rule for one tiling and for many.
 
 
-def _needs(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> dict[str, Any]:
+def _needs(plan: MatrixPlan, tiling: Tiling | Tilings, arch: Architecture) -> dict[str, Any]:
     """Words that a tile takes of each memory."""
     granule = granule_of(arch)
     rows = align(tiling.rows, granule)
@@ -151,7 +172,7 @@ def _needs(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> dict[str
     return needs
 
 
-def _rules(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator[Rule]:
+def _rules(plan: MatrixPlan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator[Rule]:
     """Each rule besides the capacities."""
     granule = granule_of(arch)
     beat = f"must be a multiple of {granule} (a bus beat)"
@@ -179,7 +200,7 @@ def _rules(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator
         yield cut, f"inner tile {beat}", depth
 
 
-def _field_rules(plan: Plan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator[Rule]:
+def _field_rules(plan: MatrixPlan, tiling: Tiling | Tilings, arch: Architecture) -> Iterator[Rule]:
     """What the 16-bit fields of an instruction can say: beats of one segment, columns of a row."""
     chunks = tiling.col_chunks if isinstance(plan, ProductPlan) else plan.chunks
     columns = np.minimum(chunks * plan.group, plan.cols)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING, assert_never
+
+if TYPE_CHECKING:
+    from archsim._architecture import Architecture
+
 SEQ_CYCLES = 3
 """Cycles from one instruction's execute cycle to the next one's."""
 
 SEQ_START = 3
 """Cycles from the program's last word being visible to the first execute cycle."""
+
+INTERPOLATION = 2
+"""Stages by which interpolation makes a gated vector unit longer: a product and a sum."""
 
 STORE_LEAD = 3
 """Cycles from a write burst's address handshake to its first data beat, at the earliest."""
@@ -22,6 +30,60 @@ def array_latency(rows: int, cols: int) -> int:
     return rows + cols + 4
 
 
-def vector_latency(lanes: int) -> int:
+def ternary_latency(rows: int, group: int) -> int:
+    """Cycles from a slot's issue to its accumulator word being written, on a ternary array.
+
+    With ``group`` 1 the operands are read, registered, decoded, and chosen by their trits; with 3
+    the sums of each group take one stage more, and the sign of what is chosen another. A tree of adders
+    and the accumulators follow.
+    """
+    return 5 + tree_depth(rows) if group == 1 else 7 + tree_depth(-(-rows // group))
+
+
+def vector_latency(lanes: int, *, gated: bool = False) -> int:
     """Cycles from a slot's issue to its results, row record included, being written."""
-    return 36 + tree_depth(lanes)
+    return 36 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
+
+
+# An array of kind fusemax (``docs/attention-machine.md``).
+
+
+def attend_latency(rows: int, cols: int) -> int:
+    """Cycles from the last issue of an ATTEND to its denominators being written, in the last lane too."""
+    return rows + cols + 3
+
+
+def feedback(rows: int) -> int:
+    """Cycles from the slot of the maximum to the first slot that may use the running maximum."""
+    return rows + 2
+
+
+def divide_latency() -> int:
+    """Cycles from a slot's issue to its quotient being written."""
+    return 23
+
+
+def attend_period(rows: int, features: int) -> int:
+    """Cycles from one ATTEND to the next: the lanes' operations of a tile, or the maximum's way back."""
+    return 2 * features + 10 + max(0, feedback(rows) - (2 * features + 2))
+
+
+def array_retirement(arch: Architecture) -> int:
+    """Cycles from the last issue of ``arch``'s array to its retirement."""
+    array = arch.array
+    match array.kind:
+        case "dense":
+            return array_latency(array.rows, array.cols)
+        case "ternary":
+            return ternary_latency(array.rows, array.group)
+        case "fusemax":
+            return attend_latency(array.rows, array.cols)
+        case _:
+            assert_never(array.kind)
+
+
+def vector_retirement(arch: Architecture) -> int:
+    """Cycles from the last slot of ``arch``'s vector unit, or of its divider, to its retirement."""
+    if arch.array.kind == "fusemax":
+        return divide_latency()
+    return vector_latency(arch.array.cols, gated=arch.vector.gated)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, field
 from archsim._architecture import Architecture
 from archsim._errors import ArchsimError
 from archsim._isa import (
+    GATED_FIELDS,
+    KIND_OPCODES,
     LOOP_DEPTH,
     OPERANDS,
     PAYLOAD,
@@ -25,6 +27,8 @@ from archsim._isa import (
     Space,
 )
 from archsim._program import Instruction, Operand, Program
+from archsim._timing import attend_period
+from workloads import MAX_FEATURES, MAX_SCALE_SHIFT, MAX_SHIFT
 
 _WRITERS = frozenset({Opcode.SET, Opcode.ADD, Opcode.RING})
 _TRANSFERS = frozenset({Opcode.LOAD, Opcode.STORE})
@@ -43,6 +47,8 @@ _COUNTS = {
     Opcode.STORE: ("segments", "beats"),
     Opcode.MATMUL: ("rows", "k_chunks", "n_chunks", "w_rows"),
     Opcode.VECTOR: ("rows", "chunks", "length", "group"),
+    Opcode.ATTEND: ("features", "period"),
+    Opcode.DIVIDE: ("rows", "lanes"),
 }
 """Fields that count something: at least 1."""
 
@@ -146,6 +152,9 @@ def _register_steps(program: Program) -> Steps:
 
 def _problems(arch: Architecture, program: Program, instruction: Instruction, steps: Steps) -> Iterator[str]:
     """What is wrong with one instruction; fields first, since the others read them."""
+    kinds = [kind for kind, opcodes in KIND_OPCODES.items() if instruction.opcode in opcodes]
+    if kinds and arch.array.kind not in kinds:
+        yield f"array.kind must be {kinds[0]} for {instruction.opcode.name}, not {arch.array.kind}"
     yield from _field_problems(instruction)
     if instruction.opcode in _WRITERS and instruction.field("reg") == 0:
         yield "register 0 must stay 0, not be written"
@@ -159,6 +168,10 @@ def _problems(arch: Architecture, program: Program, instruction: Instruction, st
         case Opcode.TABLE:
             yield from _slot_problems(arch, instruction)
             yield from _range("table image", _base(instruction, 0), 256, arch.scratchpad.words)
+        case Opcode.ATTEND:
+            yield from _attend_problems(arch, instruction)
+        case Opcode.DIVIDE:
+            yield from _divide_problems(arch, instruction)
         case _:
             pass
 
@@ -230,17 +243,22 @@ def _transfer_problems(
 ) -> Iterator[str]:
     bus, word, field_ = arch.bus.bytes, arch.word_bytes, instruction.field
     dram, local = _base(instruction, 0), _base(instruction, 1)
+    space = field_("space")
+    # A weight word has its own place in DRAM's beats, whatever its address.
+    unit = bus if space == Space.WEIGHTS else word
     for what, value in (
         ("DRAM address", dram.base | steps.get(dram.reg, 0) * (dram.reg > 0)),
         ("dram_stride", field_("dram_stride") if field_("segments") > 1 else 0),
-        ("local address in bytes", (local.base | steps.get(local.reg, 0) * (local.reg > 0)) * word),
-        ("local_stride in bytes", field_("local_stride") * word if field_("segments") > 1 else 0),
+        ("local address in bytes", (local.base | steps.get(local.reg, 0) * (local.reg > 0)) * unit),
+        ("local_stride in bytes", field_("local_stride") * unit if field_("segments") > 1 else 0),
     ):
         if value % bus:
             yield f"{what} must be a multiple of the bus's {bus} bytes, not {value}"
     if program.regions and dram.base >= program.dram_bytes:
         yield f"DRAM address must be below {program.dram_bytes}, not {dram.base}"
-    space = field_("space")
+    if space == Space.WEIGHTS:
+        yield from _weight_problems(arch, instruction)
+        return
     if space == Space.PROGRAM or (space == Space.PARAMETERS and instruction.opcode is Opcode.STORE):
         wanted = "SCRATCHPAD or PARAMETERS" if instruction.opcode is Opcode.LOAD else "SCRATCHPAD"
         yield f"space must be {wanted}, not {Space(space).name}"
@@ -251,8 +269,26 @@ def _transfer_problems(
     )
 
 
+def _weight_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
+    """A transfer to or from the weight memory, which counts in its own words."""
+    field_ = instruction.field
+    if instruction.opcode is Opcode.STORE or arch.array.kind != "ternary":
+        wanted = "SCRATCHPAD or PARAMETERS" if instruction.opcode is Opcode.LOAD else "SCRATCHPAD"
+        yield f"space must be {wanted}, not WEIGHTS"
+        return
+    if field_("beats") % arch.weight_beats:
+        yield f"beats must be a multiple of a weight word's {arch.weight_beats}, not {field_('beats')}"
+    strides = ((field_("local_stride"), field_("segments")),)
+    extent = _extent(_base(instruction, 1), strides, field_("beats") // arch.weight_beats)
+    yield from _range("local address", *extent, arch.array.weight_words)
+
+
 def _matmul_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
     field_ = instruction.field
+    is_ternary = arch.array.kind == "ternary"
+    if is_ternary and (field_("w_rows") != 1 or field_("transpose")):
+        found = f"{field_('w_rows')} and {field_('transpose')}"
+        yield f"w_rows and transpose must be 1 and 0 on a ternary array, not {found}"
     side = arch.array.cols if field_("transpose") else arch.array.rows
     if field_("w_rows") > side:
         yield f"w_rows must be at most {side}, not {field_('w_rows')}"
@@ -260,7 +296,8 @@ def _matmul_problems(arch: Architecture, instruction: Instruction) -> Iterator[s
     x, w, a = (_base(instruction, index) for index in range(3))
     weights = ((field_("w_n_stride"), n), (field_("w_k_stride"), k))
     yield from _range("streamed operand", *_extent(x, ((field_("x_k_stride"), k),), field_("rows")), size)
-    yield from _range("stationary operand", *_extent(w, weights, field_("w_rows")), size)
+    held = arch.array.weight_words if is_ternary else size
+    yield from _range("stationary operand", *_extent(w, weights, field_("w_rows")), held)
     sums = _extent(a, ((field_("acc_n_stride"), n),), field_("rows"))
     yield from _range("accumulators", *sums, arch.accumulator_words)
 
@@ -278,19 +315,75 @@ def _vector_problems(arch: Architecture, instruction: Instruction) -> Iterator[s
     records = (field_("pre"), field_("reduce"), field_("lookup") == Lookup.EXP)
     if any(records) and rows > arch.vector.rows:
         yield f"rows must be at most the {arch.vector.rows} row records, not {rows}"
-    if field_("pre") and field_("source") == Source.ACCUMULATOR:
+    yield from _gated_problems(arch, instruction)
+    scales = arch.vector.gated and field_("pre") == Pre.SCALE
+    if field_("pre") and field_("source") == Source.ACCUMULATOR and not scales:
         yield f"source must be SCRATCHPAD or BUFFER where pre is {Pre(field_('pre')).name}, not ACCUMULATOR"
     if field_("lookup"):
         yield from _slot_problems(arch, instruction)
     scratchpad, buffer = arch.scratchpad.words, arch.vector.buffer_words
     source = (arch.accumulator_words, scratchpad, buffer)[field_("source")]
-    places = [("source", 0, "src_stride", source)]
+    places = [("source", 0, "src_stride", source, field_("source") == Source.SCRATCHPAD)]
     if field_("destination"):
-        to_scratchpad = field_("destination") == Destination.SCRATCHPAD
-        places.append(("destination", 1, "dst_stride", scratchpad if to_scratchpad else buffer))
+        folded = field_("destination") == Destination.SCRATCHPAD
+        places.append(("destination", 1, "dst_stride", scratchpad if folded else buffer, folded))
     if field_("residual"):
-        places.append(("residual", 2, "res_stride", scratchpad))
-    for what, index, stride, size in places:
-        yield from _range(what, *_extent(_base(instruction, index), ((field_(stride), chunks),), rows), size)
+        folded = not field_("res_buffer")
+        places.append(("residual", 2, "res_stride", scratchpad if folded else buffer, folded))
+    for what, index, stride, size, folded in places:
+        steps = -(-chunks // arch.fold) if folded else chunks
+        yield from _range(what, *_extent(_base(instruction, index), ((field_(stride), steps),), rows), size)
     if field_("affine"):
-        yield from _range("parameters", _base(instruction, 3), chunks, arch.parameter_words)
+        words = 1 if field_("uniform") else chunks
+        yield from _range("parameters", _base(instruction, 3), words, arch.parameter_words)
+
+
+def _attend_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
+    field_, rows = instruction.field, arch.array.rows
+    features = field_("features")
+    if features > MAX_FEATURES:
+        yield f"features must be at most {MAX_FEATURES}, not {features}"
+    if field_("period") < (least := attend_period(rows, features)):
+        yield f"period must be at least {least} for {features} features, not {field_('period')}"
+    if field_("scale_shift") > MAX_SCALE_SHIFT:
+        yield f"scale_shift must be at most {MAX_SCALE_SHIFT}, not {field_('scale_shift')}"
+    for stage, keys in (("scores", "keys_scores"), ("exponentials", "keys_exp")):
+        if field_(stage) and not 1 <= field_(keys) <= rows:
+            yield f"{keys} must be 1 to the {rows} rows, not {field_(keys)}"
+    if field_("last_exp"):
+        yield from _record_problems(arch, instruction)
+    scratchpad = arch.scratchpad.words
+    places = [("keys", 0, scratchpad), ("queries", 1, scratchpad)] if field_("scores") else []
+    if field_("values"):
+        places += [("values", 2, scratchpad), ("value memory", 3, arch.vector.buffer_words)]
+    for what, index, size in places:
+        yield from _range(what, _base(instruction, index), features, size)
+
+
+def _divide_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
+    field_ = instruction.field
+    if field_("lanes") > arch.array.cols:
+        yield f"lanes must be at most the {arch.array.cols} lanes, not {field_('lanes')}"
+    if field_("shift") > MAX_SHIFT:
+        yield f"shift must be at most {MAX_SHIFT}, not {field_('shift')}"
+    yield from _record_problems(arch, instruction)
+    yield from _range("value memory", _base(instruction, 0), field_("rows"), arch.vector.buffer_words)
+    yield from _range("destination", _base(instruction, 1), field_("rows"), arch.scratchpad.words)
+
+
+def _record_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
+    if instruction.field("record") >= arch.vector.rows:
+        yield f"record must be below the {arch.vector.rows} records, not {instruction.field('record')}"
+
+
+def _gated_problems(arch: Architecture, instruction: Instruction) -> Iterator[str]:
+    """What only a gated vector unit does."""
+    field_ = instruction.field
+    if arch.vector.gated:
+        return
+    for name in sorted(GATED_FIELDS):
+        if field_(name):
+            yield f"{name} must be 0 where vector.gated is false, not {field_(name)}"
+    for name, value in (("lookup", Lookup.INTERPOLATE), ("reduce", Reduce.ABSMAX)):
+        if field_(name) == value:
+            yield f"{name} must be below {int(value)} where vector.gated is false, not {value.name}"

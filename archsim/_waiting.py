@@ -403,17 +403,22 @@ def slices(arch: Architecture, program: Program, run: Simulation) -> Iterator[Sl
         event = run.events[place]
         yield from chain.back((_Node.POP, place), event.pop, ready)
         yield Slice(event.pop, event.pop + 1, HAND_OVER, place)
-        yield from _busy(program.instructions[event.instruction], event.pop + 1, place)
+        yield from _busy(arch, program.instructions[event.instruction], event.pop + 1, place)
         ready = event.issue + 1
     yield from _end(chain, run, ready)
 
 
-def _busy(instruction: Instruction, start: int, place: int) -> Iterator[Slice]:
-    """The cycles after the pop in which a MATMUL has the array; none for a SYNC_ARRAY."""
+def _busy(arch: Architecture, instruction: Instruction, start: int, place: int) -> Iterator[Slice]:
+    """The cycles after the pop in which a MATMUL or ATTEND has the array; none for a SYNC_ARRAY."""
+    if instruction.opcode is Opcode.ATTEND:
+        yield Slice(start, start + instruction.field("period") - 1, STREAMING, place)
     if instruction.opcode is not Opcode.MATMUL:
         return
     rows, w_rows = instruction.field("rows"), instruction.field("w_rows")
     tiles = instruction.field("n_chunks") * instruction.field("k_chunks")
+    if arch.array.kind == "ternary":
+        yield Slice(start, start + tiles * rows, STREAMING, place)
+        return
     yield Slice(start, start + w_rows, FIRST_WEIGHTS, place)
     start += w_rows
     if rows >= w_rows:

@@ -7,6 +7,7 @@ sides, lanes and buffer.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import itertools
 from collections.abc import Iterable, Iterator
@@ -129,6 +130,40 @@ def same_area(encoder: Encoder, length: int, *, machine: Spatial) -> list[Design
             mapping = best(encoder, length, machine=fitted)
             found.append(Design(fitted, fitted.area_um2 * 1e-8, mapping.estimate.seconds, mapping))
     return sorted(found, key=lambda each: (each.latency_s, each.area_cm2))
+
+
+AREA_ROWS = (64, 128, 256, 512)
+AREA_BUFFERS = (1 << 20, 1 << 22, 1 << 24)
+AREA_STEP = 16
+"""Columns come in multiples of this where a machine is made to fill an area."""
+
+
+def fastest_of_area(encoder: Encoder, length: int, *, machine: Spatial) -> Design:
+    """The fastest machine in the area of ``machine``, then the smallest, with the best mapping on it.
+
+    Rows are powers of two, lanes half as many as columns or as many, buffers 1 to 16 MiB; columns are as many
+    as the area leaves, so that what a smaller buffer spares becomes elements. ``machine`` itself is tried.
+    """
+    tried = [machine, *_filling(machine)]
+    found = []
+    for design in tried:
+        with contextlib.suppress(MapperError):
+            mapping = best(encoder, length, machine=design)
+            found.append(Design(design, design.area_um2 * 1e-8, mapping.estimate.seconds, mapping))
+    return min(found, key=lambda each: (each.latency_s, each.area_cm2))
+
+
+def _filling(machine: Spatial) -> Iterator[Spatial]:
+    """Machines of as many columns as the area of ``machine`` leaves beside rows and buffer."""
+    assert machine.area is not None
+    for rows, size, share in itertools.product(AREA_ROWS, AREA_BUFFERS, (2, 1)):
+        room = machine.area_um2 - size * machine.area.buffer_um2_per_byte
+        column = rows * machine.area.element_um2 + machine.area.lane_um2 / share
+        cols = int(room / column) // AREA_STEP * AREA_STEP
+        if cols:
+            buffer = replace(machine.buffer, bytes=size)
+            name = f"{rows}x{cols}+{cols // share}"
+            yield replace(machine, name=name, rows=rows, cols=cols, lanes=cols // share, buffer=buffer)
 
 
 def _room_bytes(machine: Spatial, design: Spatial) -> int:

@@ -161,6 +161,70 @@ def missed(out: Floats, peek: Floats, metrics: Ints, tally: Floats) -> None:
 
 
 @_jit
+def improves(
+    now: Floats, low: Floats, peek: Floats, tables: Tables, outlook: Outlook, goal: Goal, tally: Floats
+) -> bool:
+    """Whether a complete mapping betters what was found, and if so, that it is now what was found.
+
+    Where bandwidth was left out of its values ``low``, those with it are put there.
+    """
+    if goal.relaxed:
+        bound(now, peek, tables, outlook, False)
+        missed(low, peek, goal.metrics, tally)
+        if beaten(peek, goal):
+            return False
+        low[:] = peek
+    keep(low, goal)
+    return True
+
+
+@_jit
+def write(out: States, number: int, state: int, vec: Ints, row: Floats, bounds: Floats) -> None:
+    """State ``number`` of ``out``, made from ``state``."""
+    out.idx[number, :] = vec
+    out.row[number, :] = row
+    out.back[number] = state
+    out.bounds[number, :] = bounds
+
+
+@_jit
+def room_taken(number: int, vec: Ints, holders: Holders, tables: Tables) -> float:
+    """Bits of the tiles of holder ``number`` and of all further out, were they at tile ``vec``."""
+    size = 0.0
+    for later in range(number, holders.order.shape[0]):
+        size += holders.width[holders.order[later]] * tile_elements(holders.order[later], vec, tables)
+    return size
+
+
+@_jit
+def charge(now: Floats, tensor: int, vec: Ints, holders: Holders, tables: Tables, levels: int) -> None:
+    """Put a tensor's holder at tile ``vec`` around the state ``now``."""
+    fill, level, tensors = holders.fill, holders.level, tables.relevant.shape[0]
+    credit = 3 + levels + tensors
+    visits = moved_elements(tensor, vec, tables)
+    for rank in range(tables.relevant.shape[1]):
+        if not tables.relevant[tensor, rank]:
+            visits *= tables.trips[rank, vec[rank]]
+    now[0] += visits * fill[tensor, 0] - fill[tensor, 2]
+    now[3 + level] += visits * fill[tensor, 1] - fill[tensor, 3]
+    now[credit] += fill[tensor, 2]
+    now[credit + 1 + level] += fill[tensor, 3]
+    now[2] += holders.width[tensor] * tile_elements(tensor, vec, tables)
+    now[3 + levels + tensor] = visits
+
+
+@_jit
+def foresee(row: Floats, number: int, holders: Holders, tables: Tables, levels: int) -> None:
+    """Charge the holders further out than ``number`` for the least that they can be visited."""
+    fill, level, least = holders.fill, holders.level, tables.least
+    for later in range(number + 1, holders.order.shape[0]):
+        other = holders.order[later]
+        row[0] += least[other] * fill[other, 0] - fill[other, 2]
+        row[3 + level] += least[other] * fill[other, 1] - fill[other, 3]
+        row[3 + levels + other] = least[other]
+
+
+@_jit
 def stack(  # noqa: C901 - one compiled loop over flat arrays
     part: tuple[int, int],
     states: States,
@@ -177,12 +241,10 @@ def stack(  # noqa: C901 - one compiled loop over flat arrays
     A loop is placed only below a holder that it spares a visit: elsewhere a smaller tile is at least
     as good. Returns the number of new states and the first state that did not fit the output.
     """
-    trips, outer_start, outer_list = tables.trips, tables.outer_start, tables.outer_list
-    relevant, benefits, least = tables.relevant, tables.benefits, tables.least
-    order, level, width, fill = holders.order, holders.level, holders.width, holders.fill
-    place, at_once = outlook.place, outlook.at_once
+    outer_start, outer_list, relevant = tables.outer_start, tables.outer_list, tables.relevant
+    order, width = holders.order, holders.width
     levels = outlook.level_lanes.shape[0]
-    tensors, ranks = relevant.shape
+    ranks = relevant.shape[1]
     columns = states.row.shape[1]
     held = order.shape[0]
     var_rank = np.empty(held * (ranks + 1), np.int64)
@@ -191,7 +253,7 @@ def stack(  # noqa: C901 - one compiled loop over flat arrays
     depth = 0
     for place_number in range(held):
         for rank in range(ranks):
-            if benefits[order[place_number], rank]:
+            if tables.benefits[order[place_number], rank]:
                 var_rank[depth], var_place[depth] = rank, place_number
                 depth += 1
         var_rank[depth], var_place[depth], ends[place_number] = -1, place_number, depth
@@ -226,10 +288,7 @@ def stack(  # noqa: C901 - one compiled loop over flat arrays
                 option = outer_list[rank, pick]
                 vec[at + 1, :] = here
                 vec[at + 1, rank] = option
-                size = used[number]
-                for later in range(number, held):
-                    size += width[order[later]] * tile_elements(order[later], vec[at + 1], tables)
-                if size > holders.capacity:
+                if used[number] + room_taken(number, vec[at + 1], holders, tables) > holders.capacity:
                     at -= 1
                     continue
                 at += 1
@@ -241,39 +300,17 @@ def stack(  # noqa: C901 - one compiled loop over flat arrays
             choice[at] = 0
             tally[0] += 1
             tensor = order[number]
-            elements = tile_elements(tensor, here, tables)
-            size = used[number] + width[tensor] * elements
-            if size > holders.capacity:
+            used[number + 1] = used[number] + width[tensor] * tile_elements(tensor, here, tables)
+            if used[number + 1] > holders.capacity:
                 at -= 1
                 continue
-            used[number + 1] = size
-            visits = moved_elements(tensor, here, tables)
-            for r in range(ranks):
-                if not relevant[tensor, r]:
-                    visits *= trips[r, here[r]]
             now = acc[number + 1]
             now[:] = acc[number]
-            credit = 3 + levels + tensors
-            now[0] += visits * fill[tensor, 0] - fill[tensor, 2]
-            now[3 + level] += visits * fill[tensor, 1] - fill[tensor, 3]
-            now[credit] += fill[tensor, 2]
-            now[credit + 1 + level] += fill[tensor, 3]
-            now[2] += width[tensor] * elements
-            now[3 + levels + tensor] = visits
+            charge(now, tensor, here, holders, tables, levels)
+            if outlook.at_once[tensor]:
+                settle(now, tensor, levels, outlook.place)
             trial[:] = now
-            for later in range(number + 1, held):
-                other = order[later]
-                trial[0] += least[other] * fill[other, 0] - fill[other, 2]
-                trial[3 + level] += least[other] * fill[other, 1] - fill[other, 3]
-                trial[3 + levels + other] = least[other]
-            if at_once[tensor]:
-                settle(now, tensor, levels, place)
-                trial[0] += now[0] - acc[number, 0] - (visits * fill[tensor, 0] - fill[tensor, 2])
-                trial[3 + levels + tensor] = 0.0
-                parent = 3 + int(place[tensor, 0])
-                trial[parent] += now[parent] - acc[number, parent]
-                trial[credit] = now[credit]
-                trial[credit + 1 + int(place[tensor, 0])] = now[credit + 1 + int(place[tensor, 0])]
+            foresee(trial, number, holders, tables, levels)
             bound(trial, low, tables, outlook, goal.relaxed)
             if beaten(low, goal):
                 at -= 1
@@ -284,21 +321,13 @@ def stack(  # noqa: C901 - one compiled loop over flat arrays
                 choice[at] = -2
                 continue
             if outlook.final and goal.lexicographic:
-                if goal.relaxed:
-                    bound(now, peek, tables, outlook, False)
-                    missed(low, peek, goal.metrics, tally)
-                    if beaten(peek, goal):
-                        at -= 1
-                        continue
-                    low[:] = peek
-                keep(low, goal)
+                if not improves(now, low, peek, tables, outlook, goal, tally):
+                    at -= 1
+                    continue
                 emitted = start
             if emitted >= out.back.shape[0]:
                 return mark, state
-            out.idx[emitted, :] = here
-            out.row[emitted, :] = now
-            out.back[emitted] = state
-            out.bounds[emitted, :] = low
+            write(out, emitted, state, here, now, low)
             for each in range(held):
                 for r in range(ranks):
                     out.tiles[emitted, order[each], r] = vec[ends[each], r]
@@ -401,20 +430,12 @@ def spread(  # noqa: C901 - one compiled loop over flat arrays
             if beaten(low, goal):
                 continue
             if outlook.final and goal.lexicographic:
-                if goal.relaxed:
-                    bound(now, peek, tables, outlook, False)
-                    missed(low, peek, goal.metrics, tally)
-                    if beaten(peek, goal):
-                        continue
-                    low[:] = peek
-                keep(low, goal)
+                if not improves(now, low, peek, tables, outlook, goal, tally):
+                    continue
                 emitted = start
             if emitted >= out.back.shape[0]:
                 return mark, state
-            out.idx[emitted, :] = here
-            out.row[emitted, :] = now
-            out.back[emitted] = state
-            out.bounds[emitted, :] = low
+            write(out, emitted, state, here, now, low)
             emitted += 1
     return emitted, part[1]
 

@@ -19,12 +19,17 @@ from numpy.typing import NDArray
 from archsim import (
     Architecture,
     ArchsimError,
+    AttentionPlan,
+    Counts,
     EnergyTable,
     Mapping,
     Plan,
     ProductPlan,
+    RowPlan,
     Tiling,
     Tilings,
+    attention_tiling,
+    count_attention,
     count_product,
     count_rows,
     energy_per_count,
@@ -125,6 +130,8 @@ def search(
 
 def explore(item: Plan, arch: Architecture, table: EnergyTable) -> Space:
     """Every legal tiling considered for one kernel, costed."""
+    if isinstance(item, AttentionPlan):
+        return _attention_space(item, arch, table)
     tilings = _grid(item, granule_of(arch))
     tilings = _take(tilings, legal(item, tilings, arch))
     if not len(tilings.rows):
@@ -134,9 +141,26 @@ def explore(item: Plan, arch: Architecture, table: EnergyTable) -> Space:
         if isinstance(item, ProductPlan)
         else count_rows(item, arch, tilings.rows)
     )
+    return Space(tilings, np.asarray(counts.cycles), _energy(counts, arch, table))
+
+
+def _attention_space(item: AttentionPlan, arch: Architecture, table: EnergyTable) -> Space:
+    """The one tiling of an attention: as many key tiles on chip as are of use."""
+    tiling = attention_tiling(item, arch)
+    counts = count_attention(item, arch, tiling.inner_chunks)
+    tilings = Tilings(
+        np.array([tiling.rows]),
+        np.array([tiling.col_chunks]),
+        np.array([tiling.inner_chunks]),
+        np.array([tiling.cols_outer]),
+    )
+    return Space(tilings, counts.cycles.reshape(1), _energy(counts, arch, table).reshape(1))
+
+
+def _energy(counts: Counts, arch: Architecture, table: EnergyTable) -> Floats:
     cost = energy_per_count(arch, table)
     energy = sum(cost[counter] * np.asarray(count, np.float64) for counter, count in counts.counters.items())
-    return Space(tilings, np.asarray(counts.cycles), np.asarray(energy, np.float64))
+    return np.asarray(energy, np.float64)
 
 
 def tiles(total: int, granule: int = 1) -> tuple[int, ...]:
@@ -162,7 +186,7 @@ def _trip_counts(total: int) -> Iterator[int]:
     yield total
 
 
-def _grid(item: Plan, granule: int) -> Tilings:
+def _grid(item: ProductPlan | RowPlan, granule: int) -> Tilings:
     rows = tiles(item.rows, granule)
     if not isinstance(item, ProductPlan):
         ones = np.ones(len(rows), np.int64)
@@ -190,6 +214,8 @@ def _even(item: Plan, tilings: Tilings) -> NDArray[np.bool_]:
 
 def _shape(item: Plan) -> object:
     """What a plan's cost depends on: all but the tensors' names and positions."""
+    if isinstance(item, AttentionPlan):
+        return item
     if not isinstance(item, ProductPlan):
         return (type(item.kernel), item.blocks, item.rows, item.cols, item.group, len(item.sources))
     kernel = item.kernel

@@ -9,7 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl._pipe import delayed, read_port
+from rtl._pipe import UNCHECKED, delayed, read_port
 
 ADD_LEAD = 3
 """Cycles from an addition's announcement to its sums."""
@@ -50,7 +50,7 @@ class Accumulators(wiring.Component):
     def elaborate(self, platform: object) -> Any:
         """Cycles 0 to 3 of an addition read, register, choose the base, and add; cycle 4 writes."""
         m = Module()
-        m.submodules.memory = memory = Memory(shape=self._word, depth=self.words, init=[])
+        m.submodules.memory = memory = Memory(shape=self._word, depth=self.words, init=[], attrs=UNCHECKED)
         fetch, read, write = memory.read_port(), memory.read_port(), memory.write_port()
         m.d.comb += [read.en.eq(self.read.en), read.addr.eq(self.read.addr), self.read.data.eq(read.data)]
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, assert_never, get_args
 
 from amaranth.back import verilog
 
-from archsim._architecture import Architecture
+from archsim._architecture import Architecture, ArrayKind
 from archsim._isa import INSTRUCTION_BYTES
-from rtl import _array, _vector
+from rtl import _array, _attend, _divide, _ternary, _vector
 from rtl._axi import flat_names
 from rtl._core import Core
 from rtl._errors import RtlError
@@ -33,8 +33,11 @@ class Design:
     """Byte address of each register of the AXI4-Lite port."""
 
 
-def build(arch: Architecture) -> Design:
+def build(arch: Architecture, *, weights: bytes = b"") -> Design:
     """Generates the machine that ``arch`` describes; the same text each time.
+
+    ``weights`` is what a ternary array's weight memory holds from the start, word 0 first, in DRAM's
+    form: for a bitstream whose weights are on chip.
 
     Ports: ``clk``, ``rst`` (synchronous, active high), ``irq``, ``busy``, ``done``, and the AXI ports
     under their conventional names with the prefixes ``m_axi`` and ``s_axil``.
@@ -42,10 +45,29 @@ def build(arch: Architecture) -> Design:
     Raises ``RtlError`` for what an architecture may say but this generator cannot make.
     """
     check(arch)
-    core = Core(arch, array=_array.ArrayEngine(arch), vector=_vector.VectorEngine(arch))
+    array, vector, extra = _engines(arch, weights)
+    core = Core(arch, array=array, vector=vector)
     text = verilog.convert(core, name=TOP, ports=dict(_ports(core)), emit_src=False)
-    extra = _array.extra_verilog(arch) + _vector.extra_verilog(arch)
     return Design(arch=arch, verilog=finish(text + extra))
+
+
+def _engines(arch: Architecture, weights: bytes) -> tuple[Any, Any, str]:
+    """ARRAY and VECTOR of the array's kind, and the Verilog of the modules that they instantiate by name."""
+    kind = arch.array.kind
+    if weights and kind != "ternary":
+        raise RtlError(f"weights must be given for a ternary array, not a {kind} one")
+    match kind:
+        case "dense":
+            extra = _array.extra_verilog(arch) + _vector.extra_verilog(arch)
+            return _array.ArrayEngine(arch), _vector.VectorEngine(arch), extra
+        case "ternary":
+            extra = _ternary.extra_verilog(arch) + _vector.extra_verilog(arch)
+            return _ternary.TernaryEngine(arch, weights=weights), _vector.VectorEngine(arch), extra
+        case "fusemax":
+            extra = _attend.extra_verilog(arch) + _divide.extra_verilog()
+            return _attend.AttendEngine(arch), _divide.DivideEngine(arch), extra
+        case _:
+            assert_never(kind)
 
 
 def _ports(core: Core) -> Iterator[tuple[str, tuple[Any, None]]]:
@@ -67,18 +89,20 @@ def check(arch: Architecture) -> None:
 def _limits(arch: Architecture) -> Iterator[tuple[str, object, str, bool]]:
     """Each limit: the key, its value, what is wanted, and whether it holds."""
     array, bus, scratchpad, vector = arch.array, arch.bus, arch.scratchpad, arch.vector
-    yield "array.kind", array.kind, "'dense'", array.kind == "dense"
+    kinds = get_args(ArrayKind)
+    yield "array.kind", array.kind, f"one of {kinds}", array.kind in kinds
+    if array.kind == "ternary":
+        yield "array.group", array.group, "1 or 3", array.group in (1, 3)
+        yield "array.weight_words", array.weight_words, "in 1..65536", 1 <= array.weight_words <= 1 << 16
     for name, value, most in (
         ("array.rows", array.rows, 256),
         ("array.cols", array.cols, 256),
         ("bus.max_burst_beats", bus.max_burst_beats, 256),
         ("bus.outstanding", bus.outstanding, 64),
         ("scratchpad.banks", scratchpad.banks, 64),
-        ("accumulator.words", arch.accumulator_words, 1 << 16),
-        ("parameters.words", arch.parameter_words, 1 << 16),
+        *_dense_limits(arch),
         ("vector.buffer_words", vector.buffer_words, 1 << 16),
         ("vector.rows", vector.rows, 1 << 16),
-        ("vector.tables", vector.tables, 4),
         ("queue_depth", arch.queue_depth, 256),
     ):
         yield name, value, f"in 1..{most}", 1 <= value <= most
@@ -91,3 +115,14 @@ def _limits(arch: Architecture) -> Iterator[tuple[str, object, str, bool]]:
     # The program is fetched by one segment, whose length in beats has 16 bits.
     most = 65535 * bus.bytes // INSTRUCTION_BYTES
     yield "program.words", arch.program_words, f"in 1..{most}", 1 <= arch.program_words <= most
+
+
+def _dense_limits(arch: Architecture) -> tuple[tuple[str, int, int], ...]:
+    """Name, value and largest value of what a dense machine alone has."""
+    if arch.array.kind != "dense":
+        return ()
+    return (
+        ("accumulator.words", arch.accumulator_words, 1 << 16),
+        ("parameters.words", arch.parameter_words, 1 << 16),
+        ("vector.tables", arch.vector.tables, 4),
+    )

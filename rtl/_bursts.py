@@ -10,7 +10,7 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
-from archsim._isa import Engine
+from archsim._isa import Engine, Space
 from rtl._axi import ADDRESS_BITS, BOUNDARY_BYTES
 from rtl._command import command_layout
 
@@ -18,7 +18,9 @@ BURST_BITS = 9
 """Bits of a burst's length; AXI4 allows 256 beats."""
 
 BURST = data.StructLayout({"address": ADDRESS_BITS, "length": BURST_BITS, "local": 32, "last": 1})
-"""A burst: first byte, beats, local address in beats, and whether it is its instruction's last."""
+"""A burst: first byte, beats, local address in beats, and whether it is its instruction's last.
+
+To the weight memory the local address is that of the segment's first word, in its first burst."""
 
 
 def local_beats(words: Value, arch: Architecture) -> Value:
@@ -39,7 +41,8 @@ class Bursts(wiring.Component):
     first. ``start`` in cycle s with a transfer on ``command`` makes its first burst visible at s + 1;
     ``advance`` makes the next one visible in the next cycle.
 
-    Members: ``active``, ``burst`` is one to do; ``burst``, a BURST.
+    Members: ``active``, ``burst`` is one to do; ``burst``, a BURST; of a LOAD on a machine with a
+    weight memory also ``begins``, the burst is its segment's first one.
     Operands: op0 is the DRAM byte address, op1 the local address in words. Operand order: DRAM, local.
     """
 
@@ -47,8 +50,10 @@ class Bursts(wiring.Component):
         assert engine in (Engine.LOAD, Engine.STORE)
         self._arch = arch
         self._shape = command_layout(engine)
+        self._has_weights = engine is Engine.LOAD and arch.array.kind == "ternary"
         super().__init__(
             {
+                **({"begins": Out(1)} if self._has_weights else {}),
                 "start": In(1),
                 "command": In(self._shape),
                 "advance": In(1),
@@ -93,7 +98,7 @@ class Bursts(wiring.Component):
             ]
             with m.If(segment_ends):
                 m.d.sync += [transfer.op0.eq(next_dram), transfer.op1.eq(next_local)]
-                m.d.sync += [address.eq(next_dram), local.eq(local_beats(next_local, self._arch))]
+                m.d.sync += [address.eq(next_dram), local.eq(self._local(transfer, next_local))]
                 m.d.sync += [beats_left.eq(transfer.beats), segments_left.eq(segments_left - 1)]
             with m.If(burst.last):
                 m.d.sync += self.active.eq(0)
@@ -101,6 +106,16 @@ class Bursts(wiring.Component):
         with m.If(self.start):
             command = self.command
             m.d.sync += [transfer.eq(command), self.active.eq(1)]
-            m.d.sync += [address.eq(command.op0), local.eq(local_beats(command.op1, self._arch))]
+            m.d.sync += [address.eq(command.op0), local.eq(self._local(command, command.op1))]
             m.d.sync += [beats_left.eq(command.beats), segments_left.eq(command.segments)]
+        if self._has_weights:
+            with m.If(self.start):
+                m.d.sync += self.begins.eq(1)
+            with m.Elif(self.advance):
+                m.d.sync += self.begins.eq(segment_ends)
         return m
+
+    def _local(self, command: Any, words: Value) -> Value:
+        """A segment's local address as bursts count it."""
+        beats = local_beats(words, self._arch)
+        return Mux(command.space == Space.WEIGHTS, words, beats) if self._has_weights else beats

@@ -97,6 +97,16 @@ class Checked:
         return {tensor: pair for tensor, pair in self.finished.items() if pair[0] != pair[1]}
 
     @property
+    def sentences(self) -> tuple[str, ...]:
+        """Whatever differs, in words: elements, counters, and cycles in which tensors were complete."""
+        counters = (f"{name}: simulated {one:,}, RTL {got:,}" for name, (one, got) in self.counters.items())
+        times = (
+            f"{tensor}: last byte simulated in cycle {one:,}, RTL {got:,}"
+            for tensor, (one, got) in self.untimely.items()
+        )
+        return (*(str(difference) for difference in self.differences), *counters, *times)
+
+    @property
     def passed(self) -> bool:
         """Whether every bit, every counter, cycles among them, and every tensor's last cycle agrees."""
         return not self.differences and not self.counters and not self.untimely

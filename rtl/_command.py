@@ -5,7 +5,18 @@ from __future__ import annotations
 from amaranth.hdl import signed, unsigned
 from amaranth.lib import data
 
-from archsim._isa import ENGINE_OF, OPERANDS, PAYLOAD, SEMAPHORES, SIGNED, Engine, Opcode
+from archsim._architecture import ArrayKind
+from archsim._isa import (
+    ENGINE_OF,
+    GATED_FIELDS,
+    KIND_OPCODES,
+    OPERANDS,
+    PAYLOAD,
+    SEMAPHORES,
+    SIGNED,
+    Engine,
+    Opcode,
+)
 
 SYNCS: dict[Engine, Opcode] = {
     Engine.LOAD: Opcode.SYNC_LOAD,
@@ -16,16 +27,28 @@ SYNCS: dict[Engine, Opcode] = {
 """The opcode of each engine that only passes tokens on."""
 
 
-def opcodes_of(engine: Engine) -> tuple[Opcode, ...]:
-    """Opcodes that ``engine`` runs, in encoding order."""
-    return tuple(opcode for opcode, owner in ENGINE_OF.items() if owner is engine)
+def absent_opcodes(kind: ArrayKind) -> tuple[Opcode, ...]:
+    """Opcodes that a machine of ``kind`` does not have, in encoding order."""
+    others = (opcodes for other, opcodes in KIND_OPCODES.items() if other != kind)
+    return tuple(sorted(frozenset().union(*others) - KIND_OPCODES[kind]))
 
 
-def payload_fields(engine: Engine) -> dict[str, int]:
-    """Payload fields of all opcodes of ``engine`` with their widths; a shared name has one width."""
+def opcodes_of(engine: Engine, kind: ArrayKind = "dense") -> tuple[Opcode, ...]:
+    """Opcodes that ``engine`` of a machine of ``kind`` runs, in encoding order."""
+    absent = absent_opcodes(kind)
+    return tuple(opcode for opcode, owner in ENGINE_OF.items() if owner is engine and opcode not in absent)
+
+
+def payload_fields(engine: Engine, kind: ArrayKind = "dense", *, gated: bool = False) -> dict[str, int]:
+    """Payload fields of all opcodes of ``engine`` with their widths; a shared name has one width.
+
+    Without ``gated`` the fields of a gated vector unit are left out.
+    """
     fields: dict[str, int] = {}
-    for opcode in opcodes_of(engine):
+    for opcode in opcodes_of(engine, kind):
         for name, width in PAYLOAD[opcode]:
+            if name in GATED_FIELDS and not gated:
+                continue
             assert fields.setdefault(name, width) == width
     return fields
 
@@ -35,7 +58,7 @@ def field_shape(name: str, width: int) -> unsigned | signed:
     return signed(width) if name in SIGNED else unsigned(width)
 
 
-def command_layout(engine: Engine) -> data.StructLayout:
+def command_layout(engine: Engine, kind: ArrayKind = "dense", *, gated: bool = False) -> data.StructLayout:
     """A decoded instruction of ``engine``: opcode, ``is_sync``, masks, operands and payload fields.
 
     ``op0`` .. ``op3`` are resolved, base plus register. A field that the opcode at hand does not
@@ -43,7 +66,8 @@ def command_layout(engine: Engine) -> data.StructLayout:
     """
     header = {"opcode": 8, "is_sync": 1, "signals": SEMAPHORES, "releases": SEMAPHORES}
     operands = {f"op{index}": 32 for index in range(OPERANDS)}
-    payload = {name: field_shape(name, width) for name, width in payload_fields(engine).items()}
+    fields = payload_fields(engine, kind, gated=gated)
+    payload = {name: field_shape(name, width) for name, width in fields.items()}
     return data.StructLayout({**header, **operands, **payload})
 
 
@@ -59,17 +83,42 @@ ARRAY_EVENTS = data.StructLayout(
 )
 """What ARRAY adds to its counters in a cycle."""
 
-VECTOR_EVENTS = data.StructLayout(
+
+def vector_events(*, gated: bool = False) -> data.StructLayout:
+    """What VECTOR adds to its counters in a cycle."""
+    return data.StructLayout(
+        {
+            "vector_slots": 1,
+            "vector_busy": 1,
+            "accumulator_reads": 1,
+            "scratchpad_reads": 2,
+            "scratchpad_writes": 1,
+            "parameter_reads": 1,
+            "buffer_reads": 2 if gated else 1,
+            "buffer_writes": 1,
+            "table_reads": 1,
+        }
+    )
+
+
+VECTOR_EVENTS = vector_events()
+"""Those of a vector unit that is not gated."""
+
+ATTEND_EVENTS = data.StructLayout(
     {
+        "array_rows": 1,
+        "array_weight_rows": 1,
+        "array_busy": 1,
+        "array_special": 1,
         "vector_slots": 1,
-        "vector_busy": 1,
         "accumulator_reads": 1,
+        "accumulator_writes": 1,
         "scratchpad_reads": 2,
-        "scratchpad_writes": 1,
-        "parameter_reads": 1,
-        "buffer_reads": 1,
-        "buffer_writes": 1,
-        "table_reads": 1,
     }
 )
-"""What VECTOR adds to its counters in a cycle."""
+"""What ARRAY of kind fusemax, with its lanes, adds to its counters in a cycle."""
+
+DIVIDE_EVENTS = data.StructLayout(
+    {"vector_slots": 1, "vector_busy": 1, "accumulator_reads": 1, "scratchpad_writes": 1}
+)
+"""What VECTOR of kind fusemax adds to its counters in a cycle."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from amaranth.hdl import Cat, Module, Mux, Signal, Value
@@ -15,13 +16,15 @@ from rtl._axi import axi4, axi4_lite
 from rtl._load import Load
 from rtl._queue import Queue
 from rtl._registers import Registers
-from rtl._scratchpad import Scratchpad, WideMemory
+from rtl._scratchpad import Scratchpad, WideMemory, word_readers
 from rtl._semaphores import Semaphores
 from rtl._sequencer import Sequencer, connect_entry, entry_layout
 from rtl._store import Store
 
 PARAMETER_LANE_BYTES = 8
 IN_FLIGHT_BITS = 16
+RESULT_READS = ("acc_read", "record_read")
+"""Ports through which the vector engine reads what the array engine holds, as far as its kind has them."""
 
 
 class Core(wiring.Component):
@@ -29,6 +32,7 @@ class Core(wiring.Component):
 
     ``array`` and ``vector`` are the two compute engines, built for the same architecture: components
     with ``head``, ``signal``, ``release``, ``retire``, ``events`` and the memory ports of their kind.
+    The core has a parameter memory where ``vector`` reads one.
     ``head.ready`` of an engine must not depend on its ``head.valid``.
 
     Members: ``m_axi``, AXI4; ``s_axil``, AXI4-Lite; ``irq``; ``busy`` and ``done``, as in STATUS.
@@ -89,36 +93,37 @@ class Core(wiring.Component):
         """Scratchpad, parameters and program memory; returns the conflict bit and the program's port."""
         arch = self._arch
         m.submodules.scratchpad = scratchpad = Scratchpad(arch)
-        m.submodules.parameters = parameters = WideMemory(
-            row_bytes=PARAMETER_LANE_BYTES * arch.word_bytes,
-            beat_bytes=arch.bus.bytes,
-            depth=arch.parameter_words,
-        )
         m.submodules.program = program = WideMemory(
             row_bytes=INSTRUCTION_BYTES, beat_bytes=arch.bus.bytes, depth=arch.program_words
         )
-        spaces = (
-            (Space.SCRATCHPAD, scratchpad.load),
-            (Space.PARAMETERS, parameters.write),
-            (Space.PROGRAM, program.write),
-        )
-        for space, port in spaces:
+        _fill(m, load, {Space.SCRATCHPAD: scratchpad.load, Space.PROGRAM: program.write})
+        join(m, store.read, scratchpad.store)
+        ports = {f"{name}_read": getattr(scratchpad, name) for name in word_readers(arch)}
+        ports["write"] = scratchpad.vector
+        if "param_read" in self._vector.signature.members:
+            m.submodules.parameters = parameters = WideMemory(
+                row_bytes=PARAMETER_LANE_BYTES * arch.word_bytes,
+                beat_bytes=arch.bus.bytes,
+                depth=arch.parameter_words,
+                # Of a word's lanes the vector unit reads one for each of its own.
+                kept_bytes=PARAMETER_LANE_BYTES * arch.array.cols,
+            )
+            _fill(m, load, {Space.PARAMETERS: parameters.write})
+            ports["param_read"] = parameters.read
+        if "weights" in self._array.signature.members:
+            weights = self._array.weights
             m.d.comb += [
-                port.en.eq(load.write.en & (load.write.space == space)),
-                port.addr.eq(load.write.addr),
-                port.data.eq(load.write.data),
+                weights.en.eq(load.write.en & (load.write.space == Space.WEIGHTS)),
+                weights.start.eq(load.write.start),
+                weights.addr.eq(load.write.addr),
+                weights.data.eq(load.write.data),
             ]
-        for reader, port in (
-            (self._array.x_read, scratchpad.x),
-            (self._array.w_read, scratchpad.w),
-            (self._vector.source_read, scratchpad.source),
-            (self._vector.residual_read, scratchpad.residual),
-            (store.read, scratchpad.store),
-            (self._vector.write, scratchpad.vector),
-            (self._vector.param_read, parameters.read),
-            (self._vector.acc_read, self._array.acc_read),
-        ):
-            join(m, reader, port)
+        for engine in (self._array, self._vector):
+            for name in (each for each in ports if each in engine.signature.members):
+                join(m, getattr(engine, name), ports[name])
+        for name in RESULT_READS:
+            if name in self._array.signature.members:
+                join(m, getattr(self._vector, name), getattr(self._array, name))
         return scratchpad.conflict, program.read
 
     def _control(self, m: Module, registers: Registers, *, load: Load, store: Store) -> Sequencer:
@@ -190,9 +195,10 @@ class Core(wiring.Component):
         self, m: Module, sequencer: Sequencer, *, engine: Engine, head: Any, semaphores: Semaphores
     ) -> tuple[Value, Value]:
         """An engine's queue; returns the semaphores that its pop takes and those that it lacks."""
-        queue = Queue(entry_layout(engine), depth=self._arch.queue_depth)
+        kind, gated = self._arch.array.kind, self._arch.vector.gated
+        queue = Queue(entry_layout(engine, kind, gated=gated), depth=self._arch.queue_depth)
         m.submodules[f"{engine.name.lower()}_queue"] = queue
-        m.d.comb += list(connect_entry(sequencer.issue, queue.push.payload, engine=engine))
+        m.d.comb += list(connect_entry(sequencer.issue, queue.push.payload, engine=engine, kind=kind))
         m.d.comb += [
             queue.push.valid.eq(sequencer.push[engine]),
             sequencer.full[engine].eq(~queue.push.ready),
@@ -207,6 +213,16 @@ class Core(wiring.Component):
         ]
         ready = queue.head.valid & head.ready
         return Mux(ready & free, waits, 0), Mux(ready, missing, 0)
+
+
+def _fill(m: Module, load: Load, ports: Mapping[Space, Any]) -> None:
+    """LOAD's beats to the write port of each space."""
+    for space, port in ports.items():
+        m.d.comb += [
+            port.en.eq(load.write.en & (load.write.space == space)),
+            port.addr.eq(load.write.addr),
+            port.data.eq(load.write.data),
+        ]
 
 
 class _Head:

@@ -50,6 +50,8 @@ class Session:
     judge: bool = True
     """Whether the cocotb tests fail where a job's results are not as it expects."""
     progress: Progress | None = None
+    finished: Callable[[int], None] | None = None
+    """Told each job's number, in order, soon after it is done and before the last one is."""
 
 
 def run_jobs(
@@ -60,24 +62,32 @@ def run_jobs(
     trace: Path | None = None,
     progress: Progress | None = None,
     junit: Path | None = None,
+    finished: Callable[[int, RunResult], None] | None = None,
 ) -> tuple[RunResult, ...]:
     """Run ``jobs`` one after the other on ``design``, in one simulator process.
 
     The simulator is compiled on first use and kept on disk. ``trace`` names a .vcd or .fst file of
     all runs, ``junit`` the results file of cocotb's tests, one a job, which fail where a job's results
-    are not as it expects. Results come back in any case.
+    are not as it expects. ``finished`` is told each job's number and result, in order, while later ones
+    still run. Results come back in any case.
 
     Raises: RtlError when a run hangs, an AXI rule is broken, or a tool fails.
     """
-    session = Session(driver=driver, trace=trace, junit=junit, progress=progress)
     widths = Widths(design.arch.bus.bytes, design.arch.word_bytes)
     bench = bench_of(design, jobs, waves=Waves.of(trace))
     with tempfile.TemporaryDirectory(prefix="archsim-cosim-") as name:
         folder = Path(name)
         for number, job in enumerate(jobs):
             write_job(folder, number, job=job, steps=script(job, number=number), widths=widths)
+        tell = None if finished is None else lambda number: finished(number, run_result(folder, number))
+        session = Session(driver=driver, trace=trace, junit=junit, progress=progress, finished=tell)
         run_bench(bench, folder, jobs=len(jobs), session=session)
         return tuple(run_result(folder, number) for number in range(len(jobs)))
+
+
+def compile_simulator(design: Design, *, progress: Progress | None = None) -> None:
+    """Compile the simulator of ``design`` and keep it, as its first run would."""
+    compile_bench(bench_of(design), progress=progress)
 
 
 def bench_of(design: Design, jobs: Sequence[Job] = (), *, waves: Waves = Waves.NONE) -> Bench:
@@ -120,17 +130,26 @@ def run_bench(bench: Bench, folder: Path, *, jobs: int, session: Session) -> Non
                 future = pool.submit(_run_bare, compiled, folder, jobs=jobs, session=session)
             case _:
                 assert_never(session.driver)
-        _follow(future, folder, jobs=jobs, progress=session.progress)
+        told = _follow(future, folder, jobs=jobs, session=session)
         future.result()
+    for number in range(told, jobs):
+        if session.finished:
+            session.finished(number)
 
 
-def _follow(future: Future[None], folder: Path, *, jobs: int, progress: Progress | None) -> None:
-    reported = -1
+def _follow(future: Future[None], folder: Path, *, jobs: int, session: Session) -> int:
+    """Report what is done until all is; how many jobs ``session.finished`` has been told of."""
+    reported, told = -1, 0
     while not wait([future], timeout=_POLL_S).done:
         finished = sum(1 for _ in folder.glob("*.answers"))
-        if progress and finished != reported:
-            progress(f"simulating: {finished} of {jobs} programs done")
+        if session.progress and finished != reported:
+            session.progress(f"simulating: {finished} of {jobs} programs done")
             reported = finished
+        # The last file may be half written: its job is done when the next one's is there.
+        while session.finished and told < finished - 1:
+            session.finished(told)
+            told += 1
+    return told
 
 
 def _run_bare(compiled: Path, folder: Path, *, jobs: int, session: Session) -> None:

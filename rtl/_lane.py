@@ -10,7 +10,7 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from archsim._isa import Lookup, Pre, Residual, Source
-from rtl._pipe import delayed_word, module_text, saturated
+from rtl._pipe import UNCHECKED, delayed_word, module_text, saturated
 
 LANE_MODULE = "archsim_lane"
 TABLE_ENTRIES = 256
@@ -37,26 +37,38 @@ An int8 shifted left by at most 7 lies in [-2^14, 2^14), and the other factor in
 |p| <= 2^29; then 0 < p + 2^(s-1) < 2^s for every s >= 31, and s = 30 still gives 1 for p = 2^29.
 """
 
-SETUP = data.StructLayout(
-    {
-        "source": 2,
-        "pre": 2,
-        "residual": 2,
-        "lookup": 2,
-        "slot": 2,
-        "count": 16,
-        "shift": 6,
-        "res_multiplier": signed(16),
-        "res_shift": 5,
-        "res_half": RES_SHIFT_LIMIT,
-    }
-)
-"""What holds for a whole pass; ``shift`` is 0 in a pass that is not affine."""
+STEP_BITS = 17
+"""Bits of the step from a table's entry to the next one."""
 
 
-def lane_text(tables: int) -> str:
+def res_shift_limit(*, gated: bool = False) -> int:
+    """The least shift that makes every residual product zero; int16 second operands give |p| <= 2^30."""
+    return RES_SHIFT_LIMIT + gated
+
+
+def setup_layout(*, gated: bool = False) -> data.StructLayout:
+    """What holds for a whole pass; ``shift`` is 0 in a pass that is not affine."""
+    limit = res_shift_limit(gated=gated)
+    return data.StructLayout(
+        {
+            "source": 2,
+            "pre": 2,
+            "residual": 2,
+            "lookup": 2,
+            "slot": 2,
+            "count": 16,
+            "shift": 6,
+            "res_multiplier": signed(16),
+            "res_shift": limit.bit_length(),
+            "res_half": limit,
+            **({"res_buffer": 1} if gated else {}),
+        }
+    )
+
+
+def lane_text(tables: int, *, gated: bool = False) -> str:
     """Verilog of the lane that all vector units with ``tables`` function tables share."""
-    return module_text(Lane(tables), LANE_MODULE)
+    return module_text(Lane(tables, gated=gated), LANE_MODULE)
 
 
 class Lane(wiring.Component):
@@ -82,17 +94,24 @@ class Lane(wiring.Component):
         RESULT: t of ``docs/machine.md``.
     load:
         Write of a function table entry, ``addr`` being table * 256 + index.
+
+    A ``gated`` lane has KEEP and RESULT ``INTERPOLATION`` stages later. Its ``wide`` at SECOND is the
+    int16 residual operand where ``setup.res_buffer``; a table entry has the step to the next one above it.
     """
 
-    def __init__(self, tables: int) -> None:
+    def __init__(self, tables: int, *, gated: bool = False) -> None:
         self.tables = tables
-        load = {"load_en": In(1), "load_addr": In(range(tables * TABLE_ENTRIES)), "load_data": In(16)}
+        self.gated = gated
+        self._entry_bits = 16 + STEP_BITS if gated else 16
+        places = range(tables * TABLE_ENTRIES)
+        load = {"load_en": In(1), "load_addr": In(places), "load_data": In(self._entry_bits)}
         element = {"int32": In(signed(32)), "int8": In(signed(8)), "int16": In(signed(16))}
         row = {"offset": In(signed(32)), "maximum": In(signed(32)), "mantissa": In(16)}
         scale = {"round": In(47), "coarse": In(3), "fine": In(3)}
         parameters = {"gain": In(signed(16)), "bias": In(signed(45)), "left": In(LEFT_BITS)}
-        other = {**parameters, "second": In(signed(8)), "keep": In(1)}
-        members = {"setup": In(SETUP), **element, **row, **scale, **other, **load}
+        wide = {"wide": In(signed(16))} if gated else {}
+        other = {**parameters, "second": In(signed(8)), **wide, "keep": In(1)}
+        members = {"setup": In(setup_layout(gated=gated)), **element, **row, **scale, **other, **load}
         super().__init__({**members, "result": Out(signed(16))})
 
     def elaborate(self, platform: object) -> Any:
@@ -107,8 +126,10 @@ class Lane(wiring.Component):
     def _scaled(self, m: Any) -> Any:
         """Stages 2 to 10: p, from two half products of 17 and 16 by 16 bits."""
         setup = self.setup
-        stored = Mux(setup.source == Source.SCRATCHPAD, self.int8, self.int16)
-        x = _stage(m, Mux(setup.source == Source.ACCUMULATOR, self.int32, stored))
+        # What memories give is registered before it is chosen: a block RAM answers late in its cycle.
+        int8, int16, int32 = (_stage(m, value) for value in (self.int8, self.int16, self.int32))
+        stored = Mux(setup.source == Source.SCRATCHPAD, int8, int16)
+        x = Mux(setup.source == Source.ACCUMULATOR, int32, stored)
         counted = _stage(m, setup.count * x[:16].as_signed())
         x = _stage(m, x)
         d = _stage(m, Mux(setup.pre == Pre.NORM, counted - self.offset, x))
@@ -128,10 +149,11 @@ class Lane(wiring.Component):
         return _stage(m, saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16))
 
     def _combined(self, m: Any, y: Any) -> Any:
-        """Stages 16 to 20: v; one multiplier, of 16 by 15 bits, serves ADD and MULTIPLY."""
+        """Stages 16 to 20: v; one multiplier, of 16 by 15 or 16 bits, serves ADD and MULTIPLY."""
         setup = self.setup
         adds = setup.residual == Residual.ADD
-        second = _stage(m, self.second << self.left)
+        shifted_left = self.second << self.left
+        second = _stage(m, Mux(setup.res_buffer, self.wide, shifted_left) if self.gated else shifted_left)
         product = _stage(m, Mux(adds, setup.res_multiplier, y) * second)
         rounded = _stage(m, product + setup.res_half)
         shifted = _stage(m, rounded >> setup.res_shift)
@@ -140,22 +162,36 @@ class Lane(wiring.Component):
         return _stage(m, Mux(setup.residual == Residual.NONE, y, total))
 
     def _looked_up(self, m: Any, v: Any) -> Any:
-        """Stages 21 to 25: t, 0 outside the row."""
+        """Stages 21 to 25, or 27: t, 0 outside the row."""
         setup = self.setup
         is_exp = setup.lookup == Lookup.EXP
-        distance, index = _stage(m, self.maximum - v), _stage(m, saturated(v, 8))
+        near = saturated(v, 8)
+        if self.gated:
+            near = Mux(setup.lookup == Lookup.INTERPOLATE, v[8:].as_signed(), near)
+        distance, index = _stage(m, self.maximum - v), _stage(m, near)
         above = distance[16:].any()
         z = Mux(distance < 0, 0, distance[:16] | above.replicate(16))
         place = _stage(m, Mux(is_exp, z[:8], index.as_unsigned()))
         amount = delayed_word(m, z[8:], 3)
-        entry = _stage(m, self._table(m, place))
+        found = _stage(m, self._table(m, place))
+        entry = found[:16].as_signed() if self.gated else found
         power = Mux(amount[4:].any(), 0, entry >> amount[:4])
         v = delayed_word(m, v, 4)
         t = Mux(setup.lookup == Lookup.NONE, v, Mux(is_exp, power, entry))
+        if self.gated:
+            t = self._between(m, delayed_word(m, t, 2), found, v)
         return _stage(m, Mux(self.keep, t, 0))
 
+    def _between(self, m: Any, t: Any, found: Any, v: Any) -> Any:
+        """Stages 25 and 26 of INTERPOLATE: a product, and its sum with the entry, rounding included."""
+        step = _stage(m, found[16:].as_signed() * v[:8].as_unsigned())
+        entry = _stage(m, Cat(C(128, 8), found[:16]).as_signed())
+        total = _stage(m, entry + step)
+        return Mux(self.setup.lookup == Lookup.INTERPOLATE, total[8:24].as_signed(), t)
+
     def _table(self, m: Any, place: Any) -> Any:
-        m.submodules.tables = tables = Memory(shape=signed(16), depth=self.tables * TABLE_ENTRIES, init=[])
+        depth, shape = self.tables * TABLE_ENTRIES, signed(self._entry_bits)
+        m.submodules.tables = tables = Memory(shape=shape, depth=depth, init=[], attrs=UNCHECKED)
         read, write = tables.read_port(), tables.write_port()
         m.d.comb += [
             read.addr.eq(Cat(place, self.setup.slot)),

@@ -18,13 +18,21 @@ from rtl._semaphores import GROUP, Retirement
 LOAD_EVENTS = data.StructLayout({"load_beats": 1, "load_bursts": 1})
 """What LOAD adds to its counters in a cycle."""
 
-_LANDING = data.StructLayout({"local": 32, "space": 2, "last": 1})
-"""Where a burst's beats go, and whether it is its instruction's last burst."""
+_LANDING = {"local": 32, "space": 2, "last": 1}
+"""Where a burst's beats go, and whether it is its instruction's last burst.
+
+With a weight memory also ``begins``: whether it is its segment's first one."""
 
 
 def beat_write_port(arch: Architecture) -> wiring.Signature:
-    """Write of one beat: ``addr`` counts beats of B bytes, in the memory that ``space`` names."""
-    return wiring.Signature({"en": Out(1), "space": Out(2), "addr": Out(32), "data": Out(8 * arch.bus.bytes)})
+    """Write of one beat: ``addr`` counts beats of B bytes, in the memory that ``space`` names.
+
+    Of a machine with a weight memory also ``start``: the beat is its segment's first, and ``addr`` there
+    a weight word.
+    """
+    start = {"start": Out(1)} if arch.array.kind == "ternary" else {}
+    beat = {"en": Out(1), "space": Out(2), "addr": Out(32), "data": Out(8 * arch.bus.bytes)}
+    return wiring.Signature(beat | start)
 
 
 class Load(wiring.Component):
@@ -56,7 +64,9 @@ class Load(wiring.Component):
         m = Module()
         arch, axi = self._arch, self.axi
         m.submodules.bursts = bursts = Bursts(Engine.LOAD, arch)
-        m.submodules.landings = landings = Queue(_LANDING, depth=arch.bus.outstanding)
+        has_weights = arch.array.kind == "ternary"
+        landing_layout = data.StructLayout(_LANDING | ({"begins": 1} if has_weights else {}))
+        m.submodules.landings = landings = Queue(landing_layout, depth=arch.bus.outstanding)
         m.submodules.retirement = retirement = Retirement(depth=arch.bus.outstanding + 2)
 
         # Pop.
@@ -69,20 +79,7 @@ class Load(wiring.Component):
         with m.If(starting):
             m.d.sync += space.eq(command.space)
 
-        # Addresses. A burst holds its place in the queue of landings until its last beat.
-        asking = axi.arvalid & axi.arready
-        m.d.comb += [
-            axi.arvalid.eq(bursts.active & landings.push.ready),
-            axi.araddr.eq(bursts.burst.address),
-            axi.arlen.eq((bursts.burst.length - 1)[:8]),
-            axi.arsize.eq(exact_log2(arch.bus.bytes)),
-            axi.arburst.eq(BURST_INCREMENT),
-            bursts.advance.eq(asking),
-            landings.push.valid.eq(asking),
-            landings.push.payload.local.eq(bursts.burst.local),
-            landings.push.payload.space.eq(space),
-            landings.push.payload.last.eq(bursts.burst.last),
-        ]
+        self._addresses(m, bursts, landings, space)
 
         # Beats.
         landing = landings.head.payload
@@ -99,8 +96,11 @@ class Load(wiring.Component):
             self.write.data.eq(axi.rdata),
             complete.eq(beat & axi.rlast & landing.last),
         ]
+        if has_weights:
+            m.d.comb += landings.push.payload.begins.eq(bursts.begins)
+            m.d.sync += self.write.start.eq(landing.begins & (offset == 0))
         m.d.comb += [self.error.eq(beat & axi.rresp[1])]
-        m.d.comb += [self.events.load_beats.eq(beat), self.events.load_bursts.eq(asking)]
+        m.d.comb += [self.events.load_beats.eq(beat), self.events.load_bursts.eq(axi.arvalid & axi.arready)]
 
         # Retirement.
         m.d.comb += [
@@ -111,3 +111,20 @@ class Load(wiring.Component):
             self.retiring.eq(retirement.retiring),
         ]
         return m
+
+    def _addresses(self, m: Module, bursts: Bursts, landings: Queue, space: Signal) -> None:
+        """Address handshakes. A burst holds its place in the queue of landings until its last beat."""
+        axi, burst, landing = self.axi, bursts.burst, landings.push.payload
+        asking = axi.arvalid & axi.arready
+        m.d.comb += [
+            axi.arvalid.eq(bursts.active & landings.push.ready),
+            axi.araddr.eq(burst.address),
+            axi.arlen.eq((burst.length - 1)[:8]),
+            axi.arsize.eq(exact_log2(self._arch.bus.bytes)),
+            axi.arburst.eq(BURST_INCREMENT),
+            bursts.advance.eq(asking),
+            landings.push.valid.eq(asking),
+            landing.local.eq(burst.local),
+            landing.space.eq(space),
+            landing.last.eq(burst.last),
+        ]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import MappingProxyType
 from typing import Any
 
 from amaranth.back import verilog
@@ -10,6 +11,12 @@ from amaranth.hdl import ClockDomain, ClockSignal, Const, Instance, Mux, Signal
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
+
+UNCHECKED = MappingProxyType({"no_rw_check": 1})
+"""Attributes of a memory that is never read in the cycle in which the same word is written.
+
+Synthesis then spends no logic on the order of the two, which a block RAM leaves open.
+"""
 
 _RING_CYCLES = 4
 _RING_BITS = 64

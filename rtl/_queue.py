@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Module, Mux, Signal, Value
 from amaranth.lib import stream, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -39,15 +39,25 @@ class Queue(wiring.Component):
         m.d.comb += [self.push.ready.eq(self.level != self._depth), self.head.valid.eq(self.level != 0)]
         m.d.sync += self.level.eq(self.level + pushing - popping)
 
-        # Storage.
-        m.submodules.entries = entries = Memory(shape=self._shape, depth=self._depth, init=[])
-        write, read = entries.write_port(), entries.read_port(domain="comb")
-        m.d.comb += [write.data.eq(self.push.payload), write.en.eq(pushing), self.head.payload.eq(read.data)]
+        # The head is a register, so that what hangs on it begins at one; the others wait in a memory.
+        head = Signal(self._shape, reset_less=True)
+        m.d.comb += self.head.payload.eq(head)
+        goes_ahead = (self.level == 0) | ((self.level == 1) & popping)
+        with m.If(goes_ahead):
+            m.d.sync += head.eq(self.push.payload)
+        if self._depth > 1:
+            self._store(m, head, pushing=pushing & ~goes_ahead, popping=popping & (self.level != 1))
+        return m
 
-        # Pointers.
+    def _store(self, m: Module, head: Signal, *, pushing: Value, popping: Value) -> None:
+        """The memory behind the head: written at its tail, moved from its front to the head."""
+        m.submodules.entries = entries = Memory(shape=self._shape, depth=self._depth - 1, init=[])
+        write, read = entries.write_port(), entries.read_port(domain="comb")
+        m.d.comb += [write.data.eq(self.push.payload), write.en.eq(pushing)]
+        with m.If(popping):
+            m.d.sync += head.eq(read.data)
         for moving, port, name in ((pushing, write, "tail"), (popping, read, "front")):
-            pointer = Signal(range(self._depth), name=name)
+            pointer = Signal(range(self._depth - 1), name=name)
             m.d.comb += port.addr.eq(pointer)
             with m.If(moving):
-                m.d.sync += pointer.eq(Mux(pointer == self._depth - 1, 0, pointer + 1))
-        return m
+                m.d.sync += pointer.eq(Mux(pointer == self._depth - 2, 0, pointer + 1))

@@ -13,7 +13,7 @@ from amaranth.lib.wiring import In, Out
 
 from archsim._isa import Reduce
 from archsim._timing import tree_depth
-from rtl._pipe import delayed, delayed_word
+from rtl._pipe import UNCHECKED, delayed, delayed_word
 
 SUM_BITS = 40
 SQUARE_BITS = 48
@@ -59,11 +59,11 @@ class Records(wiring.Component):
         The pass: what is reduced, starting afresh or from the record, and the row's element count.
 
     A slot may come every cycle, the slots of a row one after the other. The records are complete
-    ``unit_latency`` cycles after the last slot's elements.
+    ``unit_latency`` cycles after the last slot's elements. Only with ``gated`` there is ABSMAX.
     """
 
-    def __init__(self, *, lanes: int, rows: int) -> None:
-        self.lanes, self.rows = lanes, rows
+    def __init__(self, *, lanes: int, rows: int, gated: bool = False) -> None:
+        self.lanes, self.rows, self.gated = lanes, rows, gated
         shapes = {
             "a1": signed(SUM_BITS),
             "a2": signed(SQUARE_BITS),
@@ -103,15 +103,21 @@ class Records(wiring.Component):
         a2_sum = self._accumulated(m, root, a2_own, square)
         peak = self._largest(m, root, top_own, total)
 
-        is_max = self._kinds(Reduce.MAX)
+        is_max = self._kinds(*self._maxima)
+        absolute = self._kinds(Reduce.ABSMAX) if self.gated else None
         moment = Mux(self._kinds(Reduce.MOMENTS), a1_sum[:OFFSET_BITS].as_signed(), 0)
         self._store(m, a1, final, ends & sums, a1_sum)
         self._store(m, a2, final, ends & squares, a2_sum)
         self._store(m, top, final, ends & (is_max | squares), Mux(is_max, peak, moment))
         offset = top.read_port()
         m.d.comb += [offset.addr.eq(self.row), self.offset.eq(offset.data)]
-        self._scales(m, final, ends & (sums | squares), (a1_sum, a2_sum))
+        scaled = sums | squares if absolute is None else sums | squares | absolute
+        self._scales(m, final, ends & scaled, (a1_sum, a2_sum), peak)
         return m
+
+    @property
+    def _maxima(self) -> tuple[Reduce, ...]:
+        return (Reduce.MAX, Reduce.ABSMAX) if self.gated else (Reduce.MAX,)
 
     def _kinds(self, *kinds: Reduce) -> Any:
         return Cat(self.reduce == kind for kind in kinds).any()
@@ -121,10 +127,17 @@ class Records(wiring.Component):
 
     def _roots(self, m: Any) -> tuple[Any, Any]:
         """Sum or maximum, and sum of squares, of a slot's elements."""
-        is_max = self._kinds(Reduce.MAX)
+        is_max, lowers = self._kinds(*self._maxima), self._kinds(Reduce.MAX)
         leaves, squares = [], []
         for c in range(self.lanes):
             element = self.elements[c]
+            if self.gated:
+                # A lane that is not kept is 0, which no magnitude is below.
+                magnitude = Mux(element < 0, -element, element)
+                lowest = Mux(lowers & ~self.keep[c], _LOWEST, element)
+                leaves.append(_stage(m, Mux(self._kinds(Reduce.ABSMAX), magnitude, lowest)))
+                squares.append(_stage(m, element * element))
+                continue
             leaves.append(_stage(m, Mux(is_max & ~self.keep[c], _LOWEST, element)))
             squares.append(_stage(m, element * element))
         total = _tree(m, leaves, lambda a, b: Mux(is_max, Mux(a > b, a, b), a + b))
@@ -132,7 +145,7 @@ class Records(wiring.Component):
 
     def _memory(self, m: Any, name: str, fetch: Any, afresh: int) -> tuple[Any, Any]:
         """A memory of the records, and its content for ``fetch`` two cycles later, or ``afresh``."""
-        m.submodules[name] = memory = Memory(self.contents[name])
+        m.submodules[name] = memory = Memory(self.contents[name], attrs=UNCHECKED)
         read = memory.read_port()
         m.d.comb += read.addr.eq(fetch.row)
         own = Signal(memory.shape, name=f"{name}_own", reset_less=True)
@@ -154,13 +167,13 @@ class Records(wiring.Component):
         write = memory.write_port()
         m.d.comb += [write.en.eq(enable), write.addr.eq(place.row), write.data.eq(value)]
 
-    def _scales(self, m: Any, final: Any, enable: Any, sums: tuple[Any, Any]) -> None:
+    def _scales(self, m: Any, final: Any, enable: Any, sums: tuple[Any, Any], peak: Any) -> None:
         """Nine stages from the sums to (mantissa, exponent)."""
-        m.submodules.scale = memory = Memory(self.contents["scale"])
+        m.submodules.scale = memory = Memory(self.contents["scale"], attrs=UNCHECKED)
         read = memory.read_port()
         m.d.comb += [read.addr.eq(self.row), self.scale.eq(read.data)]
-        is_root = ~self._kinds(Reduce.SUM)
-        high, log = _normalised(m, self._positive(m, *sums))
+        is_root = ~self._kinds(*((Reduce.SUM, Reduce.ABSMAX) if self.gated else (Reduce.SUM,)))
+        high, log = _normalised(m, self._positive(m, *sums, peak))
         place = Mux(is_root, Mux(log[0], high, high[1:]), Cat(high[:9], Const(2, 2)))
         exponent = _stage(m, _stage(m, Mux(is_root, 5 + log[1:], 8 + log)))
         mantissa = _rom(m, _stage(m, place))
@@ -172,8 +185,8 @@ class Records(wiring.Component):
             write.data.exponent.eq(exponent),
         ]
 
-    def _positive(self, m: Any, a1: Any, a2: Any) -> Any:
-        """Four stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits."""
+    def _positive(self, m: Any, a1: Any, a2: Any, peak: Any) -> Any:
+        """Four stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
         low, high = a1[:_HALF], a1[_HALF : 2 * _HALF - 1].as_signed()
         parts = [a2[:_HALF], a2[_HALF : 2 * _HALF], a2[2 * _HALF :]]
         p0, p1, p2 = (_stage(m, self.count * part) for part in parts)
@@ -181,7 +194,11 @@ class Records(wiring.Component):
         mean = _stage(m, Cat(p0, Const(0, 1), p2) + p1.shift_left(_HALF))
         taken = _stage(m, Cat(ll, hh[:-1]) + lh.shift_left(_HALF + 1))
         spread = Mux(self._kinds(Reduce.MOMENTS), mean - taken, mean)
-        value = _stage(m, Mux(self._kinds(Reduce.SUM), delayed_word(m, a1, 2), spread))
+        plain = delayed_word(m, a1, 2)
+        if self.gated:
+            raised = _stage(m, _stage(m, peak + (peak >> 7)) + 1)
+            spread = Mux(self._kinds(Reduce.ABSMAX), raised, spread)
+        value = _stage(m, Mux(self._kinds(Reduce.SUM), plain, spread))
         return _stage(m, Mux(value > 0, value[:_WIDE], 1))
 
 

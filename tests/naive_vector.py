@@ -1,7 +1,7 @@
 """The vector unit in plain Python integers, element by element: the oracle of the RTL and of others.
 
-It follows "VECTOR arithmetic" of ``docs/machine.md`` line by line, and shares no code with the product
-beyond the instruction table's enumerations.
+It follows "VECTOR arithmetic" of ``docs/machine.md`` and ``docs/ternary-machine.md`` line by line, and
+shares no code with the product beyond the instruction table's enumerations.
 """
 
 from __future__ import annotations
@@ -43,6 +43,8 @@ class State:
     parameters: dict[int, list[tuple[int, int, int]]] = field(default_factory=dict)
     tables: dict[int, list[int]] = field(default_factory=dict)
     rows: dict[int, Row] = field(default_factory=dict)
+    fold: int = 1
+    """Chunks that lie side by side in a scratchpad word."""
 
     def row(self, index: int) -> Row:
         """The record of a row, zero if it was never written."""
@@ -111,21 +113,25 @@ def run_pass(state: State, fields: Fields) -> None:
             elements += [t for t, ok in zip(word, valid, strict=True) if ok]
             words.append([t if ok else 0 for t, ok in zip(word, valid, strict=True)])
         for j, word in enumerate(words):
-            _write(state, fields, fields["op1"] + j * fields["dst_stride"] + i, word)
+            _write(state, fields, i, j, word)
         _reduce(row, fields, elements)
 
 
 def _element(state: State, fields: Fields, row: Row, place: tuple[int, int, int]) -> int:
-    i, j, c = place
-    x = _source(state, Source(fields["source"]), fields["op0"] + j * fields["src_stride"] + i, c)
+    _, j, c = place
+    x = _source(state, Source(fields["source"]), (fields["op0"], fields["src_stride"]), place)
     p = _scaled(x, Pre(fields["pre"]), fields["count"], row)
     y, left = sat16(p), 0
     if fields["affine"]:
-        m, b, left = state.parameters[fields["op3"] + j][c]
+        m, b, left = state.parameters[fields["op3"] + (0 if fields.get("uniform") else j)][c]
         y = sat16((p * m + b) >> fields["shift"])
     v = y
     if fields["residual"] != Residual.NONE:
-        q = state.scratchpad[fields["op2"] + j * fields["res_stride"] + i][c] * 2**left
+        second = (fields["op2"], fields["res_stride"])
+        if fields.get("res_buffer"):
+            q = _source(state, Source.BUFFER, second, place)
+        else:
+            q = _source(state, Source.SCRATCHPAD, second, place) * 2**left
         if fields["residual"] == Residual.ADD:
             v = sat16(y + rounded_shift(q * fields["res_multiplier"], fields["res_shift"]))
         else:
@@ -133,13 +139,14 @@ def _element(state: State, fields: Fields, row: Row, place: tuple[int, int, int]
     return _looked_up(state, fields, row, v)
 
 
-def _source(state: State, source: Source, address: int, c: int) -> int:
-    memories = {
-        Source.ACCUMULATOR: state.accumulators,
-        Source.SCRATCHPAD: state.scratchpad,
-        Source.BUFFER: state.buffer,
-    }
-    return memories[source][address][c]
+def _source(state: State, source: Source, operand: tuple[int, int], place: tuple[int, int, int]) -> int:
+    """The element of row i, chunk j, lane c of an operand (address, stride)."""
+    (base, stride), (i, j, c) = operand, place
+    if source is Source.SCRATCHPAD:
+        word = state.scratchpad[base + j // state.fold * stride + i]
+        return word[j % state.fold * state.lanes + c]
+    memory = state.accumulators if source is Source.ACCUMULATOR else state.buffer
+    return memory[base + j * stride + i][c]
 
 
 def _scaled(x: int, pre: Pre, count: int, row: Row) -> int:
@@ -155,16 +162,22 @@ def _looked_up(state: State, fields: Fields, row: Row, v: int) -> int:
     table = state.tables[fields["slot"]]
     if fields["lookup"] == Lookup.TABLE:
         return table[sat8(v) & 255]
+    if fields["lookup"] == Lookup.INTERPOLATE:
+        a = table[(v >> 8) & 255]
+        b = a if v >> 8 == 127 else table[((v >> 8) + 1) & 255]
+        return a + (((b - a) * (v & 255) + 128) >> 8)
     z = max(0, min(65535, row.offset - v))
     return table[z & 255] >> (z >> 8) if z >> 8 <= 15 else 0
 
 
-def _write(state: State, fields: Fields, address: int, word: list[int]) -> None:
+def _write(state: State, fields: Fields, i: int, j: int, word: list[int]) -> None:
+    base, stride, lanes = fields["op1"], fields["dst_stride"], state.lanes
     if fields["destination"] == Destination.SCRATCHPAD:
-        rest = [0] * (state.word_bytes - state.lanes)
-        state.scratchpad[address] = [sat8(t) for t in word] + rest
+        address, first = base + j // state.fold * stride + i, j % state.fold * lanes
+        kept = state.scratchpad[address] if state.fold > 1 else [0] * state.word_bytes
+        state.scratchpad[address] = [*kept[:first], *(sat8(t) for t in word), *kept[first + lanes :]]
     elif fields["destination"] == Destination.BUFFER:
-        state.buffer[address] = word
+        state.buffer[base + j * stride + i] = word
 
 
 def _reduce(row: Row, fields: Fields, elements: list[int]) -> None:
@@ -175,6 +188,9 @@ def _reduce(row: Row, fields: Fields, elements: list[int]) -> None:
         row.a1 = wrap((0 if fresh else row.a1) + sum(elements), 40)
     if kind in (Reduce.MOMENTS, Reduce.SQUARES):
         row.a2 = wrap((0 if fresh else row.a2) + sum(t * t for t in elements), 48)
+    if kind is Reduce.ABSMAX:
+        row.offset = max([0 if fresh else row.offset, *(abs(t) for t in elements)])
+        row.mantissa, row.exponent = recip(row.offset + row.offset // 128 + 1)
     if kind is Reduce.SUM:
         row.mantissa, row.exponent = recip(row.a1)
     if kind is Reduce.MOMENTS:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -23,6 +24,8 @@ class Config:
 
     fields: Mapping[str, Any]
     source: str
+    lines: Mapping[str, int] = field(default_factory=dict)
+    """Line of each field, where the file's text is known."""
 
     def size(self, key: str, default: int | None = None) -> int:
         """A positive integer; ``default`` where the field is absent or null."""
@@ -66,7 +69,10 @@ class Config:
 
     def error(self, key: str, wanted: str, found: object) -> WorkloadError:
         """The error for field ``key``."""
-        return WorkloadError(f"{self.source}: {key} must be {wanted}, not {found!r:.80}")
+        return WorkloadError(f"{self._place(key)}: {key} must be {wanted}, not {found!r:.80}")
+
+    def _place(self, key: str) -> str:
+        return f"{self.source}:{self.lines[key]}" if key in self.lines else self.source
 
     def _get(self, key: str, default: object) -> object:
         value = self.fields.get(key)
@@ -74,7 +80,7 @@ class Config:
             return value
         if default is None:
             found = "null" if key in self.fields else "missing"
-            raise WorkloadError(f"{self.source}: {key} must be given, not {found}")
+            raise WorkloadError(f"{self._place(key)}: {key} must be given, not {found}")
         return default
 
 
@@ -94,4 +100,19 @@ def read_config(path: Path) -> Config:
         raise WorkloadError(f"{path}{where}: a configuration must be JSON: {error}") from error
     if not isinstance(fields, dict):
         raise WorkloadError(f"{path}: a configuration must be an object, not {type(fields).__name__}")
-    return Config(fields, str(path))
+    return Config(fields, str(path), _lines(raw.decode(json.detect_encoding(raw), "surrogatepass")))
+
+
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"(?:\s*(:))?|[{}\[\]]', re.DOTALL)
+
+
+def _lines(text: str) -> dict[str, int]:
+    """Line of each field of the outermost object of ``text``, which is JSON."""
+    found: dict[str, int] = {}
+    depth, line, last = 0, 1, 0
+    for token in _TOKEN.finditer(text):
+        line, last = line + text.count("\n", last, token.start()), token.start()
+        depth += (token[0] in "{[") - (token[0] in "}]")
+        if token[1] and depth == 1:
+            found[json.loads(token[0].rstrip(": \t\r\n"))] = line
+    return found

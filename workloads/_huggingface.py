@@ -22,6 +22,7 @@ from workloads._config_file import Config, read_config
 from workloads._einsum import Access, Index
 from workloads._ending import Ending, Head, end
 from workloads._errors import WorkloadError
+from workloads._hgrn import hgrn_parts, hgrn_sizes
 from workloads._model import HostWork, Model, Part, Phase
 from workloads._transformer import Fragment, add, cascade, linear, product, tensor
 
@@ -327,6 +328,13 @@ def _causal(
     return _model(config, run, parts, host=(*_embedding(run, block.hidden), *host), notes=notes)
 
 
+def _hgrn(config: Config, run: Run) -> Model:
+    run = _with_seq(run)
+    sizes = hgrn_sizes(config)
+    notes = ("the state, of one value for each layer and column, stays on the machine",)
+    return _model(config, run, hgrn_parts(sizes, run), host=_embedding(run, sizes.hidden), notes=notes)
+
+
 def _vit(config: Config, run: Run) -> Model:
     _prefill_only(config, run)
     hidden, heads = config.size("hidden_size"), config.size("num_attention_heads")
@@ -433,5 +441,6 @@ _FAMILIES: Mapping[str, Callable[[Config, Run], Model]] = MappingProxyType(
         "mixtral": _mixtral,
         "vit": _vit,
         "t5": _t5,
+        "hgrn_bit": _hgrn,
     }
 )

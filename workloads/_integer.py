@@ -93,6 +93,18 @@ def table_lookup(v: Integers, table: Integers) -> Ints:
     return np.asarray(_ints(table)[sat8(v) & 255])
 
 
+def interpolate(v: Integers, table: Integers) -> Ints:
+    """A function table read between its entries: v int16 is entry ``v >> 8`` and ``v & 255`` of the way on.
+
+    Entry 255 is the function of -256 units, entry 127 that of 32512, on which the function stays.
+    """
+    values, entries = sat16(v), _ints(table)
+    high, low = values >> 8, values & 255
+    first = entries[high & 255]
+    second = np.where(high == 127, first, entries[high + 1 & 255])
+    return np.asarray(first + ((second - first) * low + 128 >> 8))
+
+
 def exp_lookup(v: Integers, offset: Integers, table: Integers) -> Ints:
     """``table[0] * 2**(-(offset - v) / 256)``, of the fraction's table entry and a shift; 0 below 2**-16.
 
@@ -187,6 +199,15 @@ def squares_record(t: Integers, count: int) -> Record:
     return Record(np.zeros_like(squares), *rsqrt(count * squares))
 
 
+def absmax_record(t: Integers) -> Record:
+    """The record of reduction ABSMAX: offset a = max abs(t), scale about 127 / a.
+
+    ``scale`` of a value within [-a, a] is within [-127, 127].
+    """
+    largest = np.abs(_ints(t)).max(axis=-1, keepdims=True)
+    return Record(largest, *recip(largest + (largest >> 7) + 1))
+
+
 @dataclass(frozen=True, slots=True)
 class Affine:
     """``(p * m + b) >> shift``, one m and b for each column, rounding folded into b."""
@@ -251,6 +272,21 @@ def lut_table(
     """
     q = np.arange(256)
     x = np.where(q < 128, q, q - 256) * input_scale
+    units: npt.NDArray[np.float64] = np.floor(operators.unary(function)(x) / output_scale + 0.5)
+    table: npt.NDArray[np.int16] = np.clip(units, -32768, 32767).astype(np.int16)
+    return table
+
+
+def interpolation_table(
+    function: str, *, input_scale: float, output_scale: float, operators: Operators = STANDARD
+) -> npt.NDArray[np.int16]:
+    """The table of a unary operator for ``interpolate``: the function at every 256th value of an int16.
+
+    Between entries the error is that of a chord: at most the square of ``256 * input_scale`` times the
+    largest second derivative, over eight, beside the roundings.
+    """
+    h = np.arange(256)
+    x = np.where(h < 128, h, h - 256) * 256 * input_scale
     units: npt.NDArray[np.float64] = np.floor(operators.unary(function)(x) / output_scale + 0.5)
     table: npt.NDArray[np.int16] = np.clip(units, -32768, 32767).astype(np.int16)
     return table

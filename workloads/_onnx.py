@@ -89,6 +89,7 @@ def _translated(
 ) -> tuple[Model, dict[str, npt.NDArray[Any]]]:
     opset = _opset(proto)
     _require_supported(proto.graph.node, host)
+    _require_present(proto.graph.node, host)
     proto = _prepared(proto, shapes, batch=batch, seq=seq)
     state = State(opset=opset, shapes=_static_shapes(proto.graph))
     _declare(proto.graph, state)
@@ -169,6 +170,15 @@ def _require_supported(nodes: Iterable[onnx.NodeProto], host: frozenset[str]) ->
         raise WorkloadError(f"operators must be supported or named as host work, not {listed}")
 
 
+def _require_present(nodes: Iterable[onnx.NodeProto], host: frozenset[str]) -> None:
+    """Refuse host work that the graph has not: its name is a slip, or the file another than was meant."""
+    present = {node.op_type for node in nodes}
+    if absent := sorted(host - present):
+        raise WorkloadError(
+            f"host operators must be of the graph ({', '.join(sorted(present))}), not {', '.join(absent)}"
+        )
+
+
 def _few(names: Sequence[str]) -> str:
     shown = ", ".join(names[:8])
     return shown if len(names) <= 8 else f"{shown} and {len(names) - 8} more"
@@ -229,6 +239,7 @@ def _fix_inputs(graph: onnx.GraphProto, shapes: Shapes, *, batch: int, seq: int 
     unknown = [name for name in shapes if name not in names]
     if unknown:
         raise WorkloadError(f"shapes must be of the inputs {', '.join(names)}, not {', '.join(unknown)}")
+    _require_taken(graph, shapes, held, batch=batch, seq=seq)
     for value in graph.input:
         if value.name in held:
             continue
@@ -241,6 +252,27 @@ def _fix_inputs(graph: onnx.GraphProto, shapes: Shapes, *, batch: int, seq: int 
         elif value.type.tensor_type.HasField("shape"):
             _require_fit(value.name, dims, wanted)
         _set_shape(value, wanted)
+
+
+def _require_taken(
+    graph: onnx.GraphProto, shapes: Shapes, held: Collection[str], *, batch: int, seq: int | None
+) -> None:
+    """Refuse a length or a batch that no input's dimension would take."""
+    free = [value for value in graph.input if value.name not in held and value.name not in shapes]
+    dims = [dim for value in free for dim in enumerate(value.type.tensor_type.shape.dim)]
+    if seq is not None and not any(_is_length(position, dim) for position, dim in dims):
+        raise WorkloadError(
+            f"seq must be left out, not {seq}: no input without a shape has a free dimension that"
+            " is called a seq or a length"
+        )
+    if batch > 1 and not any(position == 0 for position, _ in dims):
+        raise WorkloadError(f"batch must be left out, not {batch}, where all inputs have shapes")
+
+
+def _is_length(position: int, dim: Any) -> bool:
+    """Whether a dimension of an input is free, and by its name a number of tokens."""
+    label = dim.dim_param.lower()
+    return position > 0 and not dim.HasField("dim_value") and ("seq" in label or "length" in label)
 
 
 def _require_fit(name: str, dims: Sequence[Any], wanted: Sequence[int]) -> None:
@@ -261,8 +293,7 @@ def _dimension(name: str, position: int, dim: Any, *, batch: int, seq: int | Non
         if position == 0 and batch not in {1, dim.dim_value}:
             raise WorkloadError(f"batch must be {dim.dim_value}, fixed by input {name!r}, not {batch}")
         return int(dim.dim_value)
-    label = dim.dim_param.lower()
-    if position > 0 and seq is not None and ("seq" in label or "length" in label):
+    if seq is not None and _is_length(position, dim):
         return seq
     if position == 0:
         return batch

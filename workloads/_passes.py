@@ -149,6 +149,21 @@ class _Visit:
 
 
 @dataclass(frozen=True, slots=True)
+class _Way:
+    """One way in which one place visits a fiber before another does."""
+
+    distance: int
+    """How many Einsums are between the place and the fiber."""
+    first: Place
+    seen: tuple[Span, ...]
+    """The fiber's index values as the later place sees them; equal ones are one object."""
+    moving: frozenset[str]
+    """Ranks of the later place with which the visit moves, along which it is part of that place itself."""
+    wide: bool
+    """Whether the visit may go along the whole of the fiber."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Before:
     """That an Einsum must have run at ``span`` of a rank."""
 
@@ -165,10 +180,15 @@ class _Analysis:
         self._cascade = cascade
         self._shapes = tensor_shapes(cascade)
         self._reach = reach(cascade)
-        self._places = [(e, rank) for e, einsum in enumerate(cascade.einsums) for rank in einsum.ranks]
+        self._ranks = [einsum.ranks for einsum in cascade.einsums]
+        self._places = [(e, rank) for e, ranks in enumerate(self._ranks) for rank in ranks]
         self._ancestors = self._all_ancestors()
         self._lineages = {place: self._reach.lineage(*place) for place in self._places}
         self._visitors = self._by_tensor()
+        self._seen: dict[tuple[Span, ...], tuple[Span, ...]] = {}
+        self._known_ways: dict[tuple[int, int], _Way] = {}
+        self._known_spans: dict[int, dict[Span, Span]] = {}
+        self._sorted_ways: dict[tuple[int, str, int], list[_Way]] = {}
         self._visits = {place: self._required_visits(place) for place in self._places}
         self._causes: dict[Place, dict[int, Revisit]] = {place: {} for place in self._places}
         self._settle(self._count_passes)
@@ -216,13 +236,14 @@ class _Analysis:
             found[place] = shared[key]
         return found
 
-    def _by_tensor(self) -> dict[tuple[int, str, int], list[tuple[int, str, Fiber]]]:
-        """(Einsum, tensor, dimension) -> the fibers that it carries there: how near, along which rank."""
-        found: dict[tuple[int, str, int], list[tuple[int, str, Fiber]]] = {}
+    def _by_tensor(self) -> dict[tuple[str, int], dict[int, list[tuple[int, str, Fiber]]]]:
+        """(tensor, dimension) -> Einsum -> the fibers that it carries there: how near, along which rank."""
+        found: dict[tuple[str, int], dict[int, list[tuple[int, str, Fiber]]]] = {}
         for (position, rank), fibers in self._lineages.items():
             written = self._reach.written_fibers(position, rank)
             for distance, fiber in enumerate((*fibers, *written)):
-                found.setdefault((position, fiber.tensor, fiber.axis), []).append((distance, rank, fiber))
+                there = found.setdefault((fiber.tensor, fiber.axis), {}).setdefault(position, [])
+                there.append((distance, rank, fiber))
         return found
 
     def _required_visits(self, place: Place) -> dict[Fiber, list[_Visit]]:
@@ -231,28 +252,50 @@ class _Analysis:
         start = self._reach.start(*place)
         for fiber in self._lineages[place]:
             mine = Fiber(fiber.tensor, tuple(through(span, start) for span in fiber.spans), fiber.axis)
-            ways = list(self._ways(place, fiber))
-            wide = (way for way in ways if _is_wide(*way[1:]))
-            if any(self._same_fiber(mine, other, ranks, place[1]) for _, other, ranks in wide):
-                spans = (
-                    (first, self._same_fiber(mine, other, ranks, place[1])) for first, other, ranks in ways
-                )
+            ways = [way for way in self._ways(place, fiber) if place[1] not in way.moving]
+            along: dict[int, Span | None] = {}
+            for way in ways:
+                if id(way.seen) not in along:
+                    along[id(way.seen)] = self._same_fiber(mine, way.seen, place[1])
+            if any(way.wide and along[id(way.seen)] for way in ways):
+                spans = ((way.first, along[id(way.seen)]) for way in ways)
                 found[mine] = [_Visit(first, span) for first, span in spans if span]
         return found
 
-    def _ways(self, place: Place, fiber: Fiber) -> Iterator[tuple[Place, Fiber, Ranks]]:
-        """Who else visits fibers of that tensor before ``place``, as their ranks are seen; nearest first."""
-        found: list[tuple[int, Place, Fiber, Ranks]] = []
-        for earlier, all_ranks in self._ancestors[place].items():
-            for distance, rank, other in self._visitors.get((earlier, fiber.tensor, fiber.axis), ()):
-                outside = [ranks for ranks in all_ranks if not _inside(ranks, rank, place[1])]
-                found += [(distance, (earlier, rank), other, ranks) for ranks in outside]
-        for _, first, other, ranks in sorted(found, key=lambda item: item[0]):
-            yield first, other, ranks
+    def _ways(self, place: Place, fiber: Fiber) -> list[_Way]:
+        """How others visit fibers of that tensor before ``place``, nearest first."""
+        ancestors = self._ancestors[place]
+        key = id(ancestors), fiber.tensor, fiber.axis
+        if key not in self._sorted_ways:
+            visitors, known = self._visitors.get((fiber.tensor, fiber.axis), {}), self._known_ways
+            found = [
+                known.get((id(other), id(ranks))) or self._way((earlier, rank), distance, other, ranks)
+                for earlier in ancestors
+                if earlier in visitors
+                for distance, rank, other in visitors[earlier]
+                for ranks in ancestors[earlier]
+            ]
+            self._sorted_ways[key] = sorted(found, key=lambda way: way.distance)
+        return self._sorted_ways[key]
 
-    def _same_fiber(self, fiber: Fiber, other: Fiber, ranks: Ranks, rank: str) -> Span | None:
-        """Where ``other``, seen through ``ranks``, is along ``fiber``; None where it is another fiber."""
-        seen = [through(span, ranks) for span in other.spans]
+    def _way(self, first: Place, distance: int, other: Fiber, ranks: Ranks) -> _Way:
+        """The way on which ``first`` visits ``other`` where its ranks are seen as ``ranks``.
+
+        Both come from tables that live as long as this analysis, so that their addresses tell them apart.
+        """
+        known = self._known_spans.setdefault(id(ranks), {})
+        for span in other.spans:
+            if span not in known:
+                known[span] = through(span, ranks)
+        seen = tuple(known[span] for span in other.spans)
+        spans = (span for name, span in ranks.items() if name != first[1])
+        moving = frozenset(rank for span in spans for rank, _ in span.terms)
+        wide = any(ranks[name].is_wide for name, _ in other.spans[other.axis].terms)
+        way = _Way(distance, first, self._seen.setdefault(seen, seen), moving, wide)
+        return self._known_ways.setdefault((id(other), id(ranks)), way)
+
+    def _same_fiber(self, fiber: Fiber, seen: tuple[Span, ...], rank: str) -> Span | None:
+        """Where a visit of ``seen`` is along ``fiber``; None where it is of another fiber."""
         for axis, (one, two) in enumerate(zip(fiber.spans, seen, strict=True)):
             if axis != fiber.axis and not one.meets(two, self._cascade.ranks, rank):
                 return None
@@ -275,6 +318,8 @@ class _Analysis:
         rank = place[1]
         for fiber, visits in self._visits[place].items():
             late = [visit for visit in visits if self._pass(visit.first) >= number]
+            if not late:
+                continue
             whole = functools.partial(
                 covers,
                 fiber=fiber.spans[fiber.axis],
@@ -293,9 +338,11 @@ class _Analysis:
         own = self._reach.start(position, rank)
         found = []
         for earlier, all_ranks in self._ancestors[place].items():
-            names = self._cascade.einsums[earlier].ranks
+            names = self._ranks[earlier]
+            if rank not in names:
+                continue
             shared = [name for name in names if name in own and name != rank]
-            for ranks in all_ranks if rank in names else ():
+            for ranks in all_ranks:
                 if all(own[name].meets(ranks[name], self._cascade.ranks, rank) for name in shared):
                     tied = {name for name in shared if ranks[name].coefficient(name)}
                     found.append(_Before(earlier, ranks[rank], frozenset(names) - tied))
@@ -344,13 +391,3 @@ class _Analysis:
 
     def _volume(self, access: Access) -> int:
         return math.prod(high - low + 1 for low, high in box(access, self._cascade.ranks))
-
-
-def _inside(ranks: Ranks, along: str, rank: str) -> bool:
-    """Whether a visit along ``along`` belongs to one coordinate of ``rank``, so to the later visit itself."""
-    return any(span.coefficient(rank) for name, span in ranks.items() if name != along)
-
-
-def _is_wide(fiber: Fiber, ranks: Ranks) -> bool:
-    """Whether a visit whose ranks are ``ranks`` may go along the whole of the fiber."""
-    return any(ranks[name].is_wide for name, _ in fiber.spans[fiber.axis].terms)

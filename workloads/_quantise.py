@@ -43,6 +43,7 @@ from workloads._kernel import (
     kernels,
     ranks_of,
 )
+from workloads._quantise_attention import QuantisedAttention, attention_numbers, run_attention
 from workloads._smooth import column_factors, last_rank, smoothable
 from workloads._split import split_functions
 
@@ -112,6 +113,8 @@ class Quantised:
     """Real value of one unit of each int8 activation, in a column of factor 1."""
     factors: Mapping[str, Ints] = field(default_factory=dict)
     """Smoothed tensor -> t of each column, whose unit is ``2**t`` times the scale."""
+    attention: QuantisedAttention | None = None
+    """The whole cascade as one attention of the attention machine; it then has no ``kernels``."""
 
     def unit(self, tensor: str) -> Floats:
         """Real value of one unit of ``tensor``: a scalar, or one for each index of its last dimension."""
@@ -182,9 +185,28 @@ def evaluate_quantised(quantised: Quantised, inputs: Mapping[str, Bytes]) -> dic
     """The int8 tensors that every kernel makes of int8 ``inputs``, exactly as the machine computes them."""
     tensors: dict[str, Bytes] = {**quantised.weights, **inputs}
     made: dict[str, Bytes] = {}
+    if quantised.attention is not None:
+        result = run_attention(quantised.attention, tensors, quantised.cascade)
+        return {quantised.attention.kernel.name: result}
     for step in quantised.kernels:
         made[step.kernel.name] = tensors[step.kernel.name] = _run(step, tensors, quantised.cascade)
     return made
+
+
+def quantise_attention(
+    cascade: Cascade,
+    weights: Mapping[str, Floats],
+    samples: Sequence[Mapping[str, Floats]],
+    *,
+    tile: int,
+) -> Quantised:
+    """Quantise an attention to int8 for an array of ``tile`` keys: one scale for each of its four tensors.
+
+    ``weights`` are the scalars that scale its scores, ``samples`` activations to calibrate on. Raises
+    WorkloadError where ``cascade`` is not one attention, or a scale is out of the machine's range.
+    """
+    step, units = attention_numbers(cascade, weights, samples, tile=tile)
+    return Quantised(cascade, (), {}, units, attention=step)
 
 
 def quantise_tensor(values: Floats, scale: float | Floats) -> Bytes:

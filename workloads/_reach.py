@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from workloads._analyze import Loop, Step, _distance, schedule, writers
 from workloads._einsum import Access, Cascade
@@ -42,6 +43,36 @@ class Edge:
     """The rank of the innermost recurrence that this dependence steps along, or None."""
 
 
+@dataclass(slots=True)
+class _Known:
+    """What was found of one cascade before: a search from each of its Einsums meets the same readers again.
+
+    A reader with its ranks has a number, so that the same one is told by comparing two integers.
+    """
+
+    numbers: dict[tuple[int, tuple[tuple[str, Span], ...]], int] = field(default_factory=dict)
+    readers: list[tuple[int, Ranks]] = field(default_factory=list)
+    edges: dict[int, tuple[tuple[Access, tuple[Edge, ...]], ...]] = field(default_factory=dict)
+    """Reader -> for each of its accesses the edges to what wrote that."""
+    leads: dict[int, tuple[tuple[int, str | None], ...]] = field(default_factory=dict)
+    """Reader -> the writers of what it reads, and the loops that the dependences step along."""
+    within: dict[tuple[int, int], bool] = field(default_factory=dict)
+
+    def number(self, position: int, ranks: Ranks) -> int:
+        """The number of the Einsum at ``position`` with these ranks."""
+        number = self.numbers.setdefault((position, tuple(ranks.items())), len(self.readers))
+        if number == len(self.readers):
+            self.readers.append((position, ranks))
+        return number
+
+    def is_within(self, inner: int, outer: int) -> bool:
+        """Whether the points of ``outer`` hold those of ``inner``, both of one Einsum."""
+        pair = inner, outer
+        if pair not in self.within:
+            self.within[pair] = _within(self.readers[inner][1], self.readers[outer][1])
+        return self.within[pair]
+
+
 @dataclass(frozen=True, slots=True)
 class Reach:
     """Dependences of one cascade, with the loops of its recurrences known; :func:`reach` makes it."""
@@ -53,6 +84,7 @@ class Reach:
     """Einsum -> the loops that it is in, outermost first."""
     strides: Mapping[int, int]
     """Loop's number -> greatest common divisor of the steps that its dependences make."""
+    _known: _Known = field(default_factory=_Known, init=False, repr=False, compare=False)
 
     def start(self, position: int, rank: str) -> dict[str, Span]:
         """The ranks of one visit: a coordinate of ``rank`` and of the output's ranks, all of the others."""
@@ -65,19 +97,34 @@ class Reach:
 
         Only those within the same iteration of any recurrence along another rank.
         """
-        found: dict[int, list[Ranks]] = {}
-        pending: list[tuple[int, Ranks]] = [(position, self.start(position, rank))]
+        known, found = self._known, dict[int, list[int]]()
+        pending = deque([known.number(position, self.start(position, rank))])
         while pending:
-            reader, ranks = pending.pop(0)
-            for access in self.cascade.einsums[reader].inputs:
-                for edge in self.edges(reader, access, ranks):
-                    known = found.setdefault(edge.writer, [])
-                    if edge.loop not in (None, rank) or len(known) >= MAX_WAYS:
-                        continue
-                    if not any(_within(edge.ranks, item) for item in known):
-                        known.append(edge.ranks)
-                        pending.append((edge.writer, edge.ranks))
-        return found
+            for number, loop in self._leads(pending.popleft()):
+                ways = found.setdefault(known.readers[number][0], [])
+                if loop not in (None, rank) or len(ways) >= MAX_WAYS:
+                    continue
+                if not any(known.is_within(number, way) for way in ways):
+                    ways.append(number)
+                    pending.append(number)
+        return {writer: [known.readers[way][1] for way in ways] for writer, ways in found.items()}
+
+    def _leads(self, number: int) -> tuple[tuple[int, str | None], ...]:
+        """The numbers of the writers of all that a reader reads, and the loops of the dependences."""
+        known = self._known
+        if number not in known.leads:
+            edges = (edge for _, found in self._edges(number) for edge in found)
+            known.leads[number] = tuple((known.number(e.writer, e.ranks), e.loop) for e in edges)
+        return known.leads[number]
+
+    def _edges(self, number: int) -> tuple[tuple[Access, tuple[Edge, ...]], ...]:
+        """The edges of each access of a reader."""
+        known = self._known
+        if number not in known.edges:
+            reader, ranks = known.readers[number]
+            inputs = self.cascade.einsums[reader].inputs
+            known.edges[number] = tuple((a, tuple(self.edges(reader, a, ranks))) for a in inputs)
+        return known.edges[number]
 
     def lineage(self, start: int, rank: str) -> tuple[Fiber, ...]:
         """The fibers whose elements a point of ``start`` carries along ``rank``, nearest first.
@@ -87,37 +134,39 @@ class Reach:
         recurrence along another rank, since another iteration has fibers of its own.
         """
         found: list[Fiber] = []
-        pending: list[tuple[int, Ranks, str]] = [(start, point(self.cascade.einsums[start].ranks), rank)]
-        while pending:
-            reader, ranks, along = pending.pop(0)
-            for access, axis in _carried(self.cascade.einsums[reader].inputs, along):
-                fiber = Fiber(access.tensor, tuple(at(index, ranks) for index in access.indices), axis)
-                if len(found) >= MAX_WAYS or any(_same(fiber, item) for item in found):
-                    continue
-                found.append(fiber)
-                for edge, name in self._carriers(reader, access, ranks, axis=axis, along=along):
-                    pending.append((edge.writer, edge.ranks, name))
+        own = point(self.cascade.einsums[start].ranks)
+        pending = deque([(self._known.number(start, own), rank)])
+        while pending and len(found) < MAX_WAYS:
+            number, along = pending.popleft()
+            ranks = self._known.readers[number][1]
+            for access, edges in self._edges(number):
+                for axis in _axes(access, along):
+                    fiber = Fiber(access.tensor, tuple(at(index, ranks) for index in access.indices), axis)
+                    if len(found) >= MAX_WAYS or any(_same(fiber, item) for item in found):
+                        continue
+                    found.append(fiber)
+                    for edge, name in self._carriers(edges, axis=axis, along=along):
+                        pending.append((self._known.number(edge.writer, edge.ranks), name))
         return tuple(found)
 
     def written_fibers(self, position: int, rank: str) -> tuple[Fiber, ...]:
         """The fiber along ``rank`` to which a point of the Einsum adds an element; none where it reduces."""
         einsum = self.cascade.einsums[position]
         spans = tuple(at(index, point(einsum.ranks)) for index in einsum.output.indices)
-        return tuple(Fiber(einsum.output.tensor, spans, axis) for _, axis in _carried((einsum.output,), rank))
+        return tuple(Fiber(einsum.output.tensor, spans, axis) for axis in _axes(einsum.output, rank))
 
     def carriers(self, start: int, rank: str) -> set[tuple[int, str]]:
         """(Einsum, its rank) that hand ``start`` an element along ``rank`` within the same iteration."""
-        ranks = point(self.cascade.einsums[start].ranks)
+        number = self._known.number(start, point(self.cascade.einsums[start].ranks))
         return {
             (edge.writer, name)
-            for access, axis in _carried(self.cascade.einsums[start].inputs, rank)
-            for edge, name in self._carriers(start, access, ranks, axis=axis, along=rank)
+            for access, edges in self._edges(number)
+            for axis in _axes(access, rank)
+            for edge, name in self._carriers(edges, axis=axis, along=rank)
         }
 
-    def _carriers(
-        self, reader: int, access: Access, ranks: Ranks, *, axis: int, along: str
-    ) -> Iterator[tuple[Edge, str]]:
-        for edge in self.edges(reader, access, ranks):
+    def _carriers(self, edges: Iterable[Edge], *, axis: int, along: str) -> Iterator[tuple[Edge, str]]:
+        for edge in edges:
             for name in self.cascade.einsums[edge.writer].output.indices[axis].ranks:
                 if edge.loop in (None, along):
                     yield edge, name
@@ -178,15 +227,13 @@ def _loops(steps: Iterable[Step], outer: Loops, numbers: Iterator[int]) -> Itera
             yield step, outer
 
 
-def _carried(inputs: tuple[Access, ...], rank: str) -> Iterator[tuple[Access, int]]:
-    for access in inputs:
-        for axis, index in enumerate(access.indices):
-            if rank in index.ranks:
-                yield access, axis
+def _axes(access: Access, rank: str) -> Iterator[int]:
+    """The dimensions that ``rank`` indexes."""
+    return (axis for axis, index in enumerate(access.indices) if rank in index.ranks)
 
 
 def _clipped(span: Span, size: int) -> Span:
-    if span.terms:
+    if span.terms or (span.low >= 0 and span.high < size):
         return span
     return replace(span, low=max(span.low, 0), high=min(span.high, size - 1))
 

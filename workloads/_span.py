@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from workloads._einsum import Index
 
@@ -30,11 +30,11 @@ class Span:
 
     def coefficient(self, rank: str) -> int:
         """How fast the values move along ``rank``."""
-        return dict(self.terms).get(rank, 0)
+        return next((c for name, c in self.terms if name == rank), 0) if self.terms else 0
 
     def shifted(self, offset: int) -> Span:
         """The values, each plus ``offset``."""
-        return replace(self, low=self.low + offset, high=self.high + offset)
+        return Span(self.terms, self.low + offset, self.high + offset, self.dense) if offset else self
 
     def within(self, other: Span) -> bool:
         """Whether ``other`` holds each of these values at every point, or is as much a window as this."""
@@ -59,6 +59,8 @@ class Span:
 
     def meets(self, other: Span, sizes: Mapping[str, int], fixed: str) -> bool:
         """Whether at some point the two have a value in common, for all values of rank ``fixed`` alike."""
+        if self.terms == other.terms:
+            return self.low <= other.high and other.low <= self.high
         gap = combined([(1, self), (-1, other)])
         if gap.coefficient(fixed):
             return False
@@ -78,11 +80,17 @@ def every(size: int) -> Span:
 
 def at(index: Index, ranks: Mapping[str, Span]) -> Span:
     """The values of ``index`` where its ranks take the values ``ranks``."""
+    if len(index.terms) == 1 and index.terms[0][1] == 1:
+        return ranks[index.terms[0][0]].shifted(index.offset)
     return combined([(c, ranks[rank]) for rank, c in index.terms]).shifted(index.offset)
 
 
 def through(span: Span, ranks: Mapping[str, Span]) -> Span:
     """``span`` of a point seen from another, from which that point's ranks take the values ``ranks``."""
+    if not span.terms:
+        return span
+    if len(span.terms) == 1 and span.terms[0][1] == 1 and span.low == span.high and span.dense:
+        return ranks[span.terms[0][0]].shifted(int(span.low))
     own = Span((), span.low, span.high, span.dense)
     return combined([(1, own), *((c, ranks[rank]) for rank, c in span.terms)])
 

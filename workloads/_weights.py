@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -161,8 +161,17 @@ def load_weights(directory: Path) -> Checkpoint:
         raise config.error("num_hidden_layers", f"at most the {len(shapes)} tensors of {path.name}", layers)
     for prefix in family.prefixes:
         if prefix + family.known_by in shapes:
+            _require_all_layers(config, path, f"{prefix}encoder.layer.", shapes)
             return Checkpoint(config, path, prefix, shapes, files)
     raise WorkloadError(f"{path}: tensor {family.known_by} must be in the file, not missing")
+
+
+def _require_all_layers(config: Config, path: Path, stem: str, names: Iterable[str]) -> None:
+    """Refuse a configuration of fewer layers than the file has: a part of a model is another model."""
+    numbers = (name.removeprefix(stem).partition(".")[0] for name in names if name.startswith(stem))
+    held = 1 + max((int(number) for number in numbers if number.isdecimal()), default=-1)
+    if (layers := config.size("num_hidden_layers")) < held:
+        raise config.error("num_hidden_layers", f"the {held} layers of {path.name}", layers)
 
 
 def bind_block(model: Model, checkpoint: Checkpoint, layer: int) -> dict[str, Array]:

@@ -12,9 +12,11 @@ from pathlib import Path
 from types import MappingProxyType
 
 from workloads._analyze import inputs, weights
-from workloads._config_file import MAX_DIMENSION
+from workloads._config_file import MAX_DIMENSION, read_config
 from workloads._einsum import Cascade
 from workloads._errors import WorkloadError
+from workloads._hgrn import HgrnSizes, hgrn_sizes
+from workloads._hgrn_file import ternary_lm_directory
 from workloads._huggingface import load_huggingface
 from workloads._library import DEFAULT_SEQ, LEARNED, LIBRARY, library_cascade
 from workloads._model import Model, Part, Phase
@@ -181,6 +183,25 @@ def _published(name: str) -> Loader:
     return lambda options: _from_config(Path(str(files("workloads") / "zoo" / f"{name}.json")), options)
 
 
+def _ternary_lm(options: Options) -> Model:
+    return _from_config(ternary_lm_directory() / "config.json", options)
+
+
+def matmul_free(spec: str) -> HgrnSizes | None:
+    """The sizes of the MatMul-free language model that ``spec`` names, None if it names another model."""
+    path = Path(spec)
+    if spec == "ternary-lm":
+        path = ternary_lm_directory() / "config.json"
+    elif spec in _CONFIGS:
+        path = Path(str(files("workloads") / "zoo" / f"{spec}.json"))
+    elif path.is_dir():
+        path /= "config.json"
+    if path.suffix != ".json" or not path.is_file():
+        return None
+    config = read_config(path)
+    return hgrn_sizes(config) if config.fields.get("model_type") == "hgrn_bit" else None
+
+
 def _light(name: str) -> Loader:
     """A network that the onnx package carries, its weights left out."""
 
@@ -203,6 +224,9 @@ _CONFIGS = (
     "mixtral-8x7b",
     "vit-base",
     "t5-small",
+    "matmulfree-370m",
+    "matmulfree-1.3b",
+    "matmulfree-2.7b",
 )
 _LIGHT = {
     "resnet50": "resnet50",
@@ -219,6 +243,7 @@ _LIGHT = {
 ZOO: Mapping[str, Loader] = MappingProxyType(
     {
         "minilm": _minilm,
+        "ternary-lm": _ternary_lm,
         **{name: _published(name) for name in _CONFIGS},
         **{name: _light(file) for name, file in _LIGHT.items()},
         **{name: _attention(name) for name in LIBRARY},

@@ -24,6 +24,7 @@ from archsim.cli._run import run_command
 from archsim.cli._schema import schema_command
 from archsim.cli._show import show_command
 from archsim.cli._simulate import simulate_command
+from archsim.cli._synth import synth_command
 
 
 class _InOrder(click.Group):
@@ -59,6 +60,7 @@ for _command in (
     map_command,
     simulate_command,
     rtl_command,
+    synth_command,
     cosim_command,
     quantize_command,
     run_command,

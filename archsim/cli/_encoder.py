@@ -26,6 +26,7 @@ from archsim import (
     plan,
     program_length,
 )
+from archsim.cli._children import ended_together
 from archsim.cli._job import Objective
 from archsim.cli._progress import Steps
 from archsim.cli._run_value import LayerCycles, RunOutcome, Sentence
@@ -237,7 +238,8 @@ def _on_rtl(
     """Run all programs, in as many simulator processes as there are texts for."""
     runs = [rtl.Run(lowered=one.lowered, inputs=one.inputs) for one in prepared]
     total = sum(one.estimate.cycles for one in prepared)
-    with steps(f"running {total:,} cycles on Verilator (compiled on an architecture's first run)") as say:
+    title = f"running {total:,} cycles on Verilator (compiled on an architecture's first run)"
+    with steps(title) as say, ended_together():
         if junit is not None or len(runs) == 1:
             return list(rtl.cosim(design, runs, junit=junit, progress=say))
         found: dict[int, rtl.Checked] = {}
@@ -289,7 +291,7 @@ def _sentence(
         reference=reference,
         compared=checked.compared,
         mismatches=checked.mismatches,
-        differences=_differences(checked),
+        differences=checked.sentences,
         instructions=len(one.lowered.program.instructions),
         even=one.even,
         simulated_hz=checked.result.simulated_hz,
@@ -316,15 +318,3 @@ def _linear_utilization(estimate: Estimate, quantised: Quantised, arch: Architec
     rows = [row for row in estimate.rows if row.name in linear]
     capacity = arch.array.rows * arch.array.cols * sum(row.cycles for row in rows)
     return sum(row.macs for row in rows) / max(1, capacity)
-
-
-def _differences(checked: rtl.Checked) -> tuple[str, ...]:
-    """Whatever differs between hardware, simulator and oracle, in words."""
-    counters = (
-        f"{name}: simulated {simulated:,}, RTL {got:,}" for name, (simulated, got) in checked.counters.items()
-    )
-    times = (
-        f"{tensor}: last byte simulated in cycle {simulated:,}, RTL {got:,}"
-        for tensor, (simulated, got) in checked.untimely.items()
-    )
-    return (*(str(difference) for difference in checked.differences), *counters, *times)

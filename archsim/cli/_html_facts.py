@@ -131,21 +131,35 @@ def _summary(arch: Architecture) -> str:
     return f"{arch.name}: a {array.kind} array of {array.rows} x {array.cols}, {arch.technology}."
 
 
+def _of_kind(arch: Architecture) -> list[tuple[str, float, str]]:
+    """The memories of the array's kind."""
+    cols, vector = arch.array.cols, arch.vector
+    if arch.array.kind != "dense":
+        return [
+            ("value memory", vector.buffer_words, f"words of {cols} numerators of 40 bits"),
+            ("denominator records", vector.rows, f"words of {cols} int32"),
+        ]
+    return [
+        ("accumulators", arch.accumulator_words, f"words of {cols} int32"),
+        ("parameters", arch.parameter_words, f"words of {arch.word_bytes} x 8 bytes"),
+        ("vector buffer", vector.buffer_words, f"words of {cols} int16"),
+        ("row records", vector.rows, "rows"),
+        ("function tables", vector.tables, "tables of 256 int16"),
+    ]
+
+
 def _chosen(arch: Architecture) -> list[tuple[str, float, str]]:
+    dense = arch.array.kind == "dense"
     return [
         ("clock", arch.clock_mhz, "MHz"),
-        ("array rows", arch.array.rows, "reduction lanes"),
-        ("array columns", arch.array.cols, "output lanes"),
+        ("array rows", arch.array.rows, "reduction lanes" if dense else "keys"),
+        ("array columns", arch.array.cols, "output lanes" if dense else "queries"),
         ("bus", arch.bus.bytes, "bytes a beat"),
         ("bursts", arch.bus.max_burst_beats, "beats at most"),
         ("bursts in flight", arch.bus.outstanding, "a DMA engine"),
         ("scratchpad banks", arch.scratchpad.banks, "banks"),
         ("scratchpad bank", arch.scratchpad.words_per_bank, f"words of {arch.word_bytes} bytes"),
-        ("accumulators", arch.accumulator_words, f"words of {arch.array.cols} int32"),
-        ("parameters", arch.parameter_words, f"words of {arch.word_bytes} x 8 bytes"),
-        ("vector buffer", arch.vector.buffer_words, f"words of {arch.array.cols} int16"),
-        ("row records", arch.vector.rows, "rows"),
-        ("function tables", arch.vector.tables, "tables of 256 int16"),
+        *_of_kind(arch),
         ("program memory", arch.program_words, "instructions"),
         ("queues", arch.queue_depth, "instructions an engine"),
         ("memory read latency", arch.memory.read_latency, "cycles"),
@@ -158,10 +172,13 @@ def _chosen(arch: Architecture) -> list[tuple[str, float, str]]:
 def _derived(arch: Architecture) -> list[tuple[str, float, str]]:
     hertz, cols = arch.clock_mhz * 1e6, arch.array.cols
     bandwidth = arch.bus.bytes * hertz / arch.memory.read_interval
-    return [
-        ("scratchpad in all", arch.scratchpad.words * arch.word_bytes, "bytes"),
+    sums = [
         ("accumulators in all", arch.accumulator_words * cols * 4, "bytes"),
         ("parameters in all", arch.parameter_words * arch.word_bytes * 8, "bytes"),
+    ]
+    return [
+        ("scratchpad in all", arch.scratchpad.words * arch.word_bytes, "bytes"),
+        *(sums if arch.array.kind == "dense" else []),
         ("peak of the array", arch.array.rows * cols * hertz / 1e9, "GMAC/s"),
         ("peak of the memory, reading", bandwidth / 1e9, "GB/s"),
     ]

@@ -68,9 +68,9 @@ class CosimOutcome:
     mismatches: int
     """Elements that differ from the oracle."""
     differences: tuple[str, ...] = ()
-    """The first of them in words: tensor, index, tile, expected and got."""
-    counters: tuple[str, ...] = ()
-    """Counters in which hardware and simulator differ, in words."""
+    """In words: each tensor's first wrong element, counters, and cycles in which tensors were complete."""
+    counters_differing: int = 0
+    """Counters in which hardware and simulator differ."""
     files: tuple[Path, ...] = ()
     """The JUnit file, and the trace where one was asked for."""
     stalled: bool = False
@@ -82,7 +82,7 @@ class CosimOutcome:
         """Whether all bits agree, and without random stalls all counters and times, cycles among them."""
         if self.mismatches or self.differences:
             return False
-        return self.stalled or (not self.counters and self.rtl_cycles == self.estimate.cycles)
+        return self.stalled or self.rtl_cycles == self.estimate.cycles
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

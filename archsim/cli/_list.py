@@ -6,13 +6,13 @@ import click
 
 from archsim.cli._tables import print_rows, print_words
 
-KINDS = ("architectures", "hierarchies", "technologies", "boards", "models")
+KINDS = ("architectures", "hierarchies", "spatial", "technologies", "boards", "models")
 
 
-@click.command("list", short_help="List architectures, hierarchies, technologies, boards and models.")
+@click.command("list", short_help="List machines, technologies, boards and models.")
 @click.argument("kind", type=click.Choice(KINDS), required=False)
 def list_command(kind: str | None) -> None:
-    """List the library's architectures, hierarchies, technologies and boards, and the zoo's models.
+    """List the library's architectures, hierarchies, spatial machines, technologies and boards, and the zoo.
 
     \b
     Examples:
@@ -24,6 +24,8 @@ def list_command(kind: str | None) -> None:
         _list_architectures()
     if "hierarchies" in wanted:
         _list_hierarchies()
+    if "spatial" in wanted:
+        _list_spatial()
     if "technologies" in wanted:
         _list_technologies()
     if "boards" in wanted:
@@ -72,6 +74,26 @@ def _level(name: str, size_bits: int | None) -> str:
     return f"{name} {size_bits >> 13} KiB" if size_bits >= 1 << 13 else f"{name} {size_bits} bit"
 
 
+def _list_spatial() -> None:
+    from archsim._spatial_file import load_spatial, spatial_names
+
+    machines = [load_spatial(name) for name in spatial_names()]
+    rows = [
+        (
+            m.name,
+            f"{m.cores.count if m.cores else 1}",
+            f"{m.rows}x{m.cols}",
+            f"{m.lanes}",
+            f"{m.clock_mhz:g} MHz",
+            f"{m.buffer.bytes >> 10} KiB",
+            f"{m.dram.bytes_per_second / 1e9:.4g} GB/s",
+        )
+        for m in machines
+    ]
+    header = ("name", "cores", "array", "lanes", "clock", "buffer", "memory")
+    print_rows("Spatial machines (for reproduce)", header, rows)
+
+
 def _list_technologies() -> None:
     from archsim._energy_file import energy_table_names, load_energy_table
 
@@ -84,8 +106,21 @@ def _list_technologies() -> None:
 
 
 def _list_boards() -> None:
+    from archsim import board_names, load_board
+    from archsim._board import MAPPED_FAMILIES, PLACED_FAMILIES
     from hls_gen import BOARDS
 
+    found = [load_board(name) for name in board_names()]
+    makes = [
+        "resources, clock, bitstream"
+        if board.family in PLACED_FAMILIES
+        else "resources, project"
+        if board.family in MAPPED_FAMILIES
+        else "project"
+        for board in found
+    ]
+    synthesised = [(board.name, board.part, made) for board, made in zip(found, makes, strict=True)]
+    print_rows("Boards (for synth)", ("name", "part", "makes"), synthesised, text=("part", "makes"))
     rows = [(board.name, board.part, f"{board.clock_mhz:g} MHz") for board in BOARDS]
     print_rows("Boards (for HLS)", ("name", "part", "clock"), rows, text=("part",))
 

@@ -175,14 +175,15 @@ def _map_on_hierarchy(
     timeloop: Path | None,
     report: Path | None,
 ) -> None:
+    from archsim._cache import cache_dir
     from archsim.cli import _map_hierarchy as mapping
     from archsim.cli import _map_tables as tables
-    from archsim.cli._map_store import Store, cache_folder
+    from archsim.cli._map_store import Store
     from archsim.cli._map_value import Asked
 
     steps = Steps()
     asked = Asked(objective=objective, factors=factors or "auto", budget=budget)
-    store = None if fresh else Store(cache_folder())
+    store = None if fresh else Store(cache_dir() / "mappings")
     searching = mapping.Searching(store, jobs)
     try:
         found = mapping.map_on_hierarchy(job, asked, searching, constraints=constraints, steps=steps)

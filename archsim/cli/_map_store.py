@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -70,14 +69,6 @@ def _answer(entry: Mapping[str, Any], task: Task) -> Answer:
     if entry["problem"] != task.text:
         raise ValueError("it answers another problem")
     return answer_of(entry["answer"], task, cached=True)
-
-
-def cache_folder() -> Path:
-    """``mappings`` in ``$ARCHSIM_CACHE``, or in ``archsim`` of the user's cache."""
-    if chosen := os.environ.get("ARCHSIM_CACHE"):
-        return Path(chosen).expanduser().resolve() / "mappings"
-    base = os.environ.get("XDG_CACHE_HOME")
-    return (Path(base) if base else Path.home() / ".cache") / "archsim" / "mappings"
 
 
 def answer_of(raw: Mapping[str, Any], task: Task, *, cached: bool) -> Answer:

@@ -28,7 +28,14 @@ class ArchitectureParameter(click.ParamType[str]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The name as given; refuses a hierarchy's where hardware is needed."""
         from archsim._hierarchy_file import hierarchy_names
+        from archsim._spatial_file import spatial_names
 
+        if value in spatial_names():
+            self.fail(
+                f"ARCH must be an architecture, not {value!r}: spatial machines are for archsim reproduce",
+                param,
+                ctx,
+            )
         if ctx is not None and ctx.command.name != "map" and value in hierarchy_names():
             self.fail(
                 f"ARCH must be an architecture, not {value!r}: hierarchies are for archsim map", param, ctx
@@ -98,6 +105,10 @@ def _in_folder(ctx: click.Context, param: click.Parameter, path: Path | None) ->
     """Refuse a file that could not be written before any work is done for it."""
     if path is not None and not path.name:
         raise click.BadParameter("the file must have a name", ctx, param)
+    if path is not None and str(path) == "-":
+        raise click.BadParameter(
+            "the file must have a name, not '-': standard output has the tables", ctx, param
+        )
     if path is not None and not path.parent.is_dir():
         raise click.BadParameter(f"the file must be in a folder that exists, not {str(path)!r}", ctx, param)
     if path is not None and not os.access(path if path.exists() else path.parent, os.W_OK):
@@ -106,8 +117,8 @@ def _in_folder(ctx: click.Context, param: click.Parameter, path: Path | None) ->
 
 
 def file_option(*names: str, help: str, default: Path | None = None) -> Callable[[Command], Command]:  # noqa: A002
-    """An option for a file that the command writes."""
-    return click.option(
+    """An option for a file that the command writes, and that no other of its files may be."""
+    option = click.option(
         *names,
         metavar="FILE",
         type=click.Path(dir_okay=False, path_type=Path),
@@ -116,6 +127,34 @@ def file_option(*names: str, help: str, default: Path | None = None) -> Callable
         show_default=default is not None,
         help=help,
     )
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def checked(*arguments: Any, **rest: Any) -> Any:
+            _require_apart(click.get_current_context())
+            return command(*arguments, **rest)
+
+        return option(cast("Command", checked))
+
+    return decorate
+
+
+def _require_apart(ctx: click.Context) -> None:
+    """Refuse to write a file over another one that the command writes or reads."""
+    written: dict[Path, str] = {}
+    for option in ctx.command.params:
+        path = ctx.params.get(option.name or "")
+        if option.callback is _in_folder and isinstance(path, Path) and (path.is_file() or not path.exists()):
+            name, file = option.opts[0], path.resolve()
+            if file in written:
+                raise click.UsageError(f"{name} must be another file than {written[file]}, not {str(path)!r}")
+            written[file] = name
+    for option in ctx.command.params:
+        value = ctx.params.get(option.name or "")
+        if option.callback is not _in_folder and isinstance(value, str | Path) and Path(value).is_file():
+            name = option.human_readable_name if isinstance(option, click.Argument) else option.opts[0]
+            if writer := written.get(Path(value).resolve()):
+                raise click.UsageError(f"{writer} must be another file than {name}, not {str(value)!r}")
 
 
 def folder_option(default: str) -> Callable[[Command], Command]:

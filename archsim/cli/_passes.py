@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from archsim.cli._options import MAX_SEQ, ModelParameter, json_option
+from archsim.cli._progress import Steps
 from archsim.cli._tables import print_rows
 from archsim.cli._write import write_json
 
@@ -36,14 +37,16 @@ def passes_command(model: str, rank: str | None, seq: int | None, json_path: Pat
     """
     from workloads import all_passes, load_model, passes
 
+    steps = Steps()
     found: dict[str, dict[str, Passes]] = {}
-    for part in load_model(model, seq=seq).parts:
-        if rank is None:
-            found[part.cascade.name] = all_passes(part.cascade)
-        elif rank in part.cascade.ranks:
-            found[part.cascade.name] = {rank: passes(part.cascade, rank)}
-    if not found:
-        raise click.UsageError(f"--rank must be a rank of {model}, not {rank!r}")
+    cascades = [part.cascade for part in load_model(model, seq=seq).parts]
+    ranks = dict.fromkeys(name for cascade in cascades for name in cascade.ranks)
+    if rank is not None and rank not in ranks:
+        raise click.UsageError(f"--rank must be a rank of {model} ({', '.join(ranks)}), not {rank!r}")
+    for cascade in (each for each in cascades if rank is None or rank in each.ranks):
+        with steps(f"counting the passes of {cascade.name}, {len(cascade.einsums)} Einsums"):
+            results = all_passes(cascade) if rank is None else {rank: passes(cascade, rank)}
+        found[cascade.name] = results
     if json_path:
         write_json(json_path, {"name": model, "cascades": {n: _document(r) for n, r in found.items()}})
     for name, results in found.items():

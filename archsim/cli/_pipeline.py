@@ -34,11 +34,13 @@ from workloads import (
     Model,
     Part,
     Quantised,
+    attention_of,
     bind_block,
     embed,
     load_model,
     load_weights,
     minilm_directory,
+    quantise_attention,
     quantise_cascade,
     quantise_tensor,
     tensor_shapes,
@@ -69,6 +71,11 @@ class Problem:
 def load(job: Job) -> Problem:
     """The model and architecture that ``job`` names."""
     arch = load_architecture(job.arch)
+    if arch.array.kind == "ternary":
+        raise ArchsimError(
+            f"{arch.name} must have a dense array for this command, not a ternary one: "
+            "archsim estimate, simulate and run take it"
+        )
     shapes = dict(job.shapes)
     model = load_model(job.model, phase=job.phase, seq=job.seq, batch=job.batch, shapes=shapes, host=job.host)
     _require_countable(model)
@@ -110,17 +117,23 @@ def estimated(problem: Problem, found: tuple[tuple[Candidate, ...], ...]) -> Est
     """The closed-form estimate of the whole model under the mappings ``found``."""
     parts = []
     for part, candidates in zip(problem.model.parts, found, strict=True):
-        for lowered in programs(part.cascade, problem.arch, tilings_of(candidates)):
-            one = estimate_planned(
-                part.cascade,
-                lowered.planned,
-                problem.arch,
-                lowered.tilings,
-                problem.table,
-                instructions=len(lowered.program.instructions),
-            )
-            parts.append((one, part.repeat))
+        parts += [(one, part.repeat) for one in part_estimates(problem, part, candidates)]
     return combine(problem.model.name, parts)
+
+
+def part_estimates(problem: Problem, part: Part, candidates: tuple[Candidate, ...]) -> list[Estimate]:
+    """The closed-form estimates of one repetition of a part, one for each of its programs."""
+    return [
+        estimate_planned(
+            part.cascade,
+            lowered.planned,
+            problem.arch,
+            lowered.tilings,
+            problem.table,
+            instructions=len(lowered.program.instructions),
+        )
+        for lowered in programs(part.cascade, problem.arch, tilings_of(candidates))
+    ]
 
 
 def simulated(problem: Problem, found: tuple[tuple[Candidate, ...], ...], steps: Steps) -> Estimate:
@@ -145,22 +158,37 @@ class Verified:
     lowered: Lowered
 
 
-def verifiable(problem: Problem, *, seed: int) -> Verified:
+def heaviest(problem: Problem) -> Part:
+    """The part of most multiply-accumulates, which must be small enough to be run with values."""
+    part = max(problem.model.parts, key=lambda p: p.macs)
+    _require_holdable(part)
+    return part
+
+
+def verifiable(problem: Problem, *, seed: int, candidates: tuple[Candidate, ...] | None = None) -> Verified:
     """One repetition of the model's heaviest part, lowered with values.
 
     MiniLM's block has its real weights and an embedded sentence; other models have random weights
-    and inputs from ``seed``, quantised as real ones would be.
+    and inputs from ``seed``, quantised as real ones would be. Its mappings are searched unless given.
     """
-    part = max(problem.model.parts, key=lambda p: p.macs)
-    _require_holdable(part)
-    weights, samples = real_tensors(problem) if problem.job.model == MINILM else random_tensors(part, seed)
-    quantised = quantise_cascade(part.cascade, weights, samples)
+    part = heaviest(problem)
+    quantised, samples = _quantised(problem, part, seed)
     inputs = {name: quantise_tensor(values, quantised.scales[name]) for name, values in samples[0].items()}
-    candidates = map_part(problem, part)
+    candidates = candidates or map_part(problem, part)
     made = programs(part.cascade, problem.arch, tilings_of(candidates), quantised=quantised)
     if len(made) != 1:
         raise ArchsimError(f"the part {part.cascade.name} must fit one program, not {len(made)}")
     return Verified(part, quantised, inputs, candidates, made[0])
+
+
+def _quantised(problem: Problem, part: Part, seed: int) -> tuple[Quantised, list[dict[str, Floats]]]:
+    """The integers of ``part``, and the samples that they were calibrated on."""
+    if problem.arch.array.kind == "fusemax":
+        scales, samples = attention_tensors(part, seed)
+        tile = problem.arch.array.rows
+        return quantise_attention(part.cascade, scales, samples, tile=tile), samples
+    weights, samples = real_tensors(problem) if problem.job.model == MINILM else random_tensors(part, seed)
+    return quantise_cascade(part.cascade, weights, samples), samples
 
 
 def _require_holdable(part: Part) -> None:
@@ -187,6 +215,25 @@ def random_tensors(part: Part, seed: int) -> tuple[dict[str, Floats], list[dict[
     weights |= {name: np.full(shapes[name], value) for name, value in part.constants.items()}
     names = sorted(part.inputs)
     return weights, [{name: rng.normal(size=shapes[name]) for name in names} for _ in range(SAMPLES)]
+
+
+def attention_tensors(part: Part, seed: int) -> tuple[dict[str, Floats], list[dict[str, Floats]]]:
+    """Scalars that scale the scores, and samples of queries, keys and values.
+
+    Queries are scaled by the root of their features, as the cascades of the library have it, so that scores
+    vary as they do in a model.
+    """
+    kernel = attention_of(part.cascade)
+    rng = np.random.default_rng(seed)
+    shapes = tensor_shapes(part.cascade)
+    scale = 1.0 if kernel.scales else part.cascade.ranks[kernel.features] ** -0.5
+    factors = {kernel.queries.tensor: scale, kernel.keys.tensor: 1.0, kernel.values.tensor: 1.0}
+    scales = {name: np.full(shapes[name], part.constants.get(name, 1.0)) for name in kernel.scales}
+    samples = [
+        {name: factor * rng.normal(size=shapes[name]) for name, factor in factors.items()}
+        for _ in range(SAMPLES)
+    ]
+    return scales, samples
 
 
 SENTENCES = (

@@ -75,6 +75,9 @@ def regress_command(
 
     suite = load_suite(suite_path)
     baseline = baseline or suite_path.with_suffix(".baseline.json")
+    for name, path in (("--junit", junit), ("--json", json_path)):
+        if path is not None and path.resolve() == baseline.resolve():
+            raise ArchsimError(f"{name} must be another file than the baseline, not {str(path)!r}")
     before = _require_baseline(read_baseline(baseline), baseline, update=update)
     cases = _chosen(suite, text)
     folder = (results or suite_path.parent / RESULTS).resolve()

@@ -150,13 +150,15 @@ def _bits(before: Measured, now: Measured, tolerances: Tolerances) -> Iterator[C
     names = sorted({*before.bits, *now.bits})
     differing = [name for name in names if before.bits.get(name) != now.bits.get(name)]
     for name in differing:
+        old, new = before.bits.get(name, ""), now.bits.get(name, "")
+        missing = not (old and new)
         yield Change(
             figure=f"bits of {name}",
-            before=before.bits.get(name, "")[:_SHOWN_DIGITS],
-            now=now.bits.get(name, "")[:_SHOWN_DIGITS],
-            difference=f"{len(differing)} of {len(names)} tensors",
-            allowed=f"{tolerances.bits:,}",
-            over=len(differing) > tolerances.bits,
+            before=old[:_SHOWN_DIGITS],
+            now=new[:_SHOWN_DIGITS],
+            difference="" if missing else f"{len(differing)} of {len(names)} tensors",
+            allowed="" if missing else f"{tolerances.bits:,}",
+            over=missing or len(differing) > tolerances.bits,
         )
 
 

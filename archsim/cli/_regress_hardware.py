@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import hashlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -27,7 +27,7 @@ def run_hardware(problem: Problem, *, seed: int, locks: Path, steps: Steps) -> R
     checked = run_on_rtl(problem, work, stall_seed=None, junit=None, trace=None, steps=steps)
     bits = {tensor: _digest(values) for tensor, values in sorted(checked.tensors.items())}
     measured = Measured(figures=figures | _checked_figures(work, checked), bits=bits)
-    return Result(measured=measured, failures=disagreements(checked))
+    return Result(measured=measured, failures=checked.sentences)
 
 
 def _resources(arch: Architecture, *, locks: Path, steps: Steps) -> dict[str, int | float]:
@@ -54,21 +54,6 @@ def _checked_figures(work: Verified, checked: rtl.Checked) -> dict[str, int | fl
         "cosim.elements_wrong": checked.mismatches,
         "cosim.counters_differing": len(checked.counters),
     }
-
-
-def disagreements(checked: rtl.Checked) -> tuple[str, ...]:
-    """Where the hardware is not as predicted: cycles, elements and counters."""
-    found = [str(difference) for difference in checked.differences]
-    simulated_cycles, cycles = checked.simulation.cycles, checked.result.cycles
-    if cycles != simulated_cycles:
-        found.append(f"the RTL must take {simulated_cycles:,} cycles, not {cycles:,}")
-    return (*found, *_counters(checked.counters))
-
-
-def _counters(counters: Mapping[str, tuple[int, int]]) -> tuple[str, ...]:
-    return tuple(
-        f"counter {name} must be {predicted:,}, not {got:,}" for name, (predicted, got) in counters.items()
-    )
 
 
 def _digest(values: np.ndarray) -> str:

@@ -18,9 +18,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from archsim._cache import cache_dir
 from archsim.cli._write import write_text
 from rtl import Design, RtlError
-from rtl._toolchain import cache_dir, tool_environment, verilator_root
+from rtl._toolchain import tool_environment, verilator_root
 
 Node = dict[str, Any]
 Counts = Counter[str]

@@ -24,7 +24,7 @@ class Tolerances:
     """Of the baseline; the larger of the two is allowed."""
     energy_percent: float = 0.0
     bits: int = 0
-    """Output tensors whose bits may differ."""
+    """Output tensors whose bits may differ; one that only one side has is no such tensor."""
     resources_percent: float = 0.0
 
 

@@ -13,10 +13,15 @@ if TYPE_CHECKING:
     from archsim._fusemax_compare import Compared, Variant
     from archsim._published import Published
     from mapper._attention import Design, Found
+    from mapper._decode import Dealt
 
 PARETO_LENGTH = 1 << 18
 """Keys and queries for which machines are compared."""
 VARIANT_LENGTHS = (1 << 10, 1 << 20)
+SPLIT_CONTEXT = 1 << 16
+"""Keys for which every number of splits is drawn."""
+
+Curve = tuple[tuple[int, float], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +33,16 @@ class Reproduction:
     means: tuple[Compared, ...]
     best: Mapping[tuple[str, int], Found]
     """(model, length) -> the best mapping on FuseMax's machine."""
+    of_area: Mapping[tuple[str, int], Design]
+    """(model, length) -> the fastest machine of FuseMax's area."""
     variants: tuple[Variant, ...]
     fronts: Mapping[str, tuple[Design, ...]]
     """Model -> machines that none beats in area and latency."""
     same_area: tuple[Design, ...]
     """For BERT: machines of FuseMax's area, the fastest first."""
+    decode: tuple[Dealt, ...]
+    splits: Mapping[str, Mapping[str, Curve]]
+    """Machine of cores -> model -> (splits, speed-up over whole heads)."""
 
     def at(self, scope: str, model: str, length: int) -> dict[str, Point]:
         """The points of one workload by configuration."""
@@ -46,7 +56,7 @@ def gather(steps: Steps) -> Reproduction:
     from archsim._fusemax_compare import compare_means, variants
     from archsim._published import load_published
     from archsim._spatial_file import load_spatial
-    from mapper._attention import best, pareto, same_area, sweep
+    from mapper._attention import best, fastest_of_area, pareto, same_area, sweep
 
     machine, published = load_spatial("fusemax"), load_published("fusemax")
     with steps("120 points of attention and layer"):
@@ -62,6 +72,39 @@ def gather(steps: Steps) -> Reproduction:
             model: tuple(pareto(sweep(encoder, PARETO_LENGTH, machine=machine)))
             for model, encoder in ENCODERS.items()
         }
+        of_area = {
+            (model, length): fastest_of_area(encoder, length, machine=machine)
+            for model, encoder in ENCODERS.items()
+            for length in LENGTHS.values()
+        }
         equal = tuple(same_area(ENCODERS["BERT"], PARETO_LENGTH, machine=machine))
+    with steps("decoding in splits on many cores"):
+        rows, splits = _decode()
     means = tuple(compare_means(points, published))
-    return Reproduction(points, published, means, found, tuple(variants(VARIANT_LENGTHS)), fronts, equal)
+    return Reproduction(
+        points=points,
+        published=published,
+        means=means,
+        best=found,
+        of_area=of_area,
+        variants=tuple(variants(VARIANT_LENGTHS)),
+        fronts=fronts,
+        same_area=equal,
+        decode=rows,
+        splits=splits,
+    )
+
+
+def _decode() -> tuple[tuple[Dealt, ...], dict[str, dict[str, Curve]]]:
+    from archsim._spatial_file import load_spatial
+    from mapper._decode import CONTEXTS, MACHINES, MODELS, decode_rows, split_curve, tile_costs
+
+    machines = [load_spatial(name) for name in MACHINES]
+    splits = {
+        core.name: {
+            model: tuple(split_curve(heads, SPLIT_CONTEXT, tile_costs(heads, core=core), core=core))
+            for model, heads in MODELS.items()
+        }
+        for core in machines
+    }
+    return tuple(decode_rows(machines, MODELS, CONTEXTS)), splits

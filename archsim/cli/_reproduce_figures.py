@@ -53,6 +53,41 @@ def panels(title: str, labels: Sequence[str], what: Mapping[str, Series], *, log
         return _text(figure)
 
 
+def line_panels(
+    title: str, axes_names: tuple[str, str], what: Mapping[str, Mapping[str, Sequence[tuple[float, float]]]]
+) -> str:
+    """One panel for each key of ``what``, a marked line for each series; the horizontal axis doubles."""
+    with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):
+        figure = Figure(figsize=(2.7 * len(what), 2.8), layout="constrained")
+        shared = figure.subplots(1, len(what), sharey=True, squeeze=False)[0]
+        for axes, (name, series) in zip(shared, what.items(), strict=True):
+            for number, (label, points) in enumerate(series.items()):
+                xs, ys = [x for x, _ in points], [y for _, y in points]
+                colour, marker = COLOURS[number % len(COLOURS)], MARKERS[number % len(MARKERS)]
+                axes.plot(xs, ys, marker + "-", color=colour, markersize=3, linewidth=1.1, label=label)
+            axes.set_xscale("log", base=2)
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: quantity_name(int(value))))
+            axes.set(title=name, xlabel=axes_names[0])
+            axes.grid()
+        shared[0].set_ylabel(axes_names[1])
+        handles, names = shared[0].get_legend_handles_labels()
+        figure.legend(handles, names, loc="outside lower center", ncols=len(names))
+        figure.suptitle(title, fontsize=9)
+        return _text(figure)
+
+
+def quantity_name(count: int) -> str:
+    """A power of two as people say it.
+
+    >>> quantity_name(1 << 14), quantity_name(1 << 20), quantity_name(5)
+    ('16K', '1M', '5')
+    """
+    for shift, letter in ((20, "M"), (10, "K")):
+        if count >= 1 << shift and count % (1 << shift) == 0:
+            return f"{count >> shift}{letter}"
+    return str(count)
+
+
 def curves(title: str, axes_names: tuple[str, str], what: Mapping[str, Sequence[tuple[float, float]]]) -> str:
     """One marked line for each key, both axes logarithmic."""
     with mpl.rc_context(_STYLE | {"svg.hashsalt": title}):

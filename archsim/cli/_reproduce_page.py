@@ -7,7 +7,16 @@ from collections.abc import Iterable, Mapping, Sequence
 from archsim._fusemax import CONFIGURATIONS, ENCODERS, LENGTHS, SCOPES, Point
 from archsim._fusemax_compare import compare
 from archsim._spatial_file import load_spatial
+from archsim.cli._reproduce_best import (
+    AREA_HEADER,
+    BEST_HEADER,
+    area_rows,
+    best_json,
+    best_pictures,
+    best_rows,
+)
 from archsim.cli._reproduce_data import PARETO_LENGTH, Reproduction
+from archsim.cli._reproduce_decode import DECODE_HEADER, decode_json, decode_pictures, decode_rows
 from archsim.cli._reproduce_figures import curves, panels
 from archsim.cli._tables import quantity
 from mapper._attention import Design
@@ -20,8 +29,9 @@ Cells = Sequence[str]
 
 def files(what: Reproduction) -> dict[str, str]:
     """Every file of the folder: name to text."""
-    pictures = _pictures(what)
-    return {"README.md": _page(what, sorted(pictures)), **pictures}
+    pictures = _pictures(what) | best_pictures(what) | decode_pictures(what)
+    documents = {"best.json": best_json(what), "decode.json": decode_json(what)}
+    return {"README.md": _page(what, sorted(pictures)), **pictures, **documents}
 
 
 _TITLE = """# FuseMax, reproduced
@@ -31,7 +41,26 @@ published values."""
 _BEST_TITLE = """## The search's own best on FuseMax's machine
 
 The fewest cycles, then the least energy; speed-up and energy are against FuseMax's own mapping. Registers
-for the scores of a taller tile are counted, ports of the buffer are not.
+for the scores of a taller tile are counted, ports of the buffer are not. MACs: cycles over those of the
+multiply-accumulates alone; I/O: traffic over the order of the lower bound.
+
+"""
+
+
+_AREA_TITLE = """## The fastest machine of FuseMax's area
+
+A machine is rows x columns + lanes and its buffer. Rows, lanes and buffers are tried, with as many columns as
+the area leaves. The I/O bound is that of the machine's own buffer. `best.json` has these rows, those before,
+and the fronts below.
+
+"""
+
+
+_DECODE_TITLE = """## Decoding: one query on many cores
+
+Speed-up is over whole heads, each on one core. `fixed` cuts every head into the best number of pieces, found
+by search; `stream` cuts all tiles in one row evenly for all cores. The last column is the cycles over those
+that memory, or all cores, need in any case. `decode.json` has every figure.
 
 """
 
@@ -50,15 +79,17 @@ def _page(what: Reproduction, pictures: Iterable[str]) -> str:
         )
     sections += [
         _BEST_TITLE + _table(BEST_HEADER, best_rows(what)),
+        _AREA_TITLE + _table(AREA_HEADER, area_rows(what)),
         "## Other assumptions, on BERT\n\nRatios to the comparison's own figures.\n\n"
         + _table(VARIANT_HEADER, variant_rows(what)),
         f"## Machines of FuseMax's area, BERT at {_NAMES[PARETO_LENGTH]}\n\n"
         + _table(DESIGN_HEADER, [_design(each) for each in what.same_area]),
         f"## Machines worth their area, at {_NAMES[PARETO_LENGTH]}",
     ]
+    decode = _DECODE_TITLE + _table(DECODE_HEADER, decode_rows(what))
     for model, front in what.fronts.items():
         sections.append(f"### {model}\n\n" + _table(DESIGN_HEADER, [_design(each) for each in front]))
-    return "\n\n".join(sections) + "\n"
+    return "\n\n".join([*sections, decode]) + "\n"
 
 
 def _table(header: Cells, rows: Iterable[Cells]) -> str:
@@ -140,28 +171,6 @@ def point_row(point: Point) -> tuple[str, ...]:
         f"{point.dram_over_compulsory:.3f}",
         f"{point.dram_over_io_bound:.4g}",
     )
-
-
-BEST_HEADER = ("point", "mapping", "cycles", "speed-up", "energy", "over MACs")
-
-
-def best_rows(what: Reproduction) -> list[Cells]:
-    """The search's best of each point, beside FuseMax's own mapping."""
-    rows: list[Cells] = []
-    for (model, length), found in what.best.items():
-        point = what.at("attention", model, length)["fusemax"]
-        cycles, energy = found.estimate.cycles, found.estimate.energy_total_pj
-        rows.append(
-            (
-                f"{model} {_NAMES[length]}",
-                str(found),
-                f"{cycles:,}",
-                f"{point.cycles / cycles:.3f}",
-                f"{energy / point.energy_pj:.3f}",
-                f"{point.cycles_over_mac_bound * cycles / point.cycles:.3f}",
-            )
-        )
-    return rows
 
 
 VARIANT_HEADER = ("configuration", "assumed instead", "length", "cycles", "energy", "DRAM")

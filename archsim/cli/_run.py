@@ -1,18 +1,25 @@
-"""``archsim run``: a real model's real answer, computed by the generated hardware."""
+"""``archsim run``: a real model's real answer, computed by the generated hardware.
+
+An encoder takes sentences and gives embeddings; a language model takes a prompt and goes on with it
+(``_run_language``). Which one it is follows from MODEL, and each refuses the other's options.
+"""
 
 from __future__ import annotations
 
 import shlex
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, get_args
 
 import click
+from click.core import ParameterSource
 
 from archsim.cli._errors import CheckFailedError
 from archsim.cli._job import Objective
 from archsim.cli._options import arch_option, file_option, json_option
 from archsim.cli._progress import Steps
+from archsim.cli._run_language import LANGUAGE_OPTIONS, LanguageOptions, language_options, run_language
 from archsim.cli._tables import print_figures, print_rows, quantity
 from archsim.cli._write import write_json, write_text
 
@@ -24,9 +31,13 @@ SHOWN = 12
 """Sentences whose similarities are shown as a matrix."""
 
 
-@click.command("run", short_help="Run sentences through a whole encoder on the RTL.")
+ENCODER_OPTIONS = ("texts", "file", "calibrated", "objective", "page", "junit")
+
+
+@click.command("run", short_help="Run a whole encoder or language model on the RTL.")
 @click.argument("model")
 @arch_option
+@language_options
 @click.option("--text", "texts", multiple=True, metavar="TEXT", help="A sentence; may be given again.")
 @click.option(
     "--texts",
@@ -51,10 +62,13 @@ SHOWN = 12
 @file_option("--page", help="Write accuracy and utilisation as a Markdown page, with its pictures beside it.")
 @file_option("--junit", help="Write cocotb's JUnit file, one test a sentence.")
 @json_option
+@click.pass_context
 def run_command(
-    model: str,
+    ctx: click.Context,
     *,
+    model: str,
     arch: str,
+    language: LanguageOptions,
     texts: tuple[str, ...],
     file: Path | None,
     calibrated: Path | None,
@@ -63,24 +77,69 @@ def run_command(
     junit: Path | None,
     json_path: Path | None,
 ) -> None:
-    """Run sentences through all layers of MODEL on the RTL of ARCH, in Verilator.
+    """Run MODEL, all of its layers, on the RTL of ARCH, in Verilator.
 
     MODEL is minilm, or a folder with config.json, model.safetensors and tokenizer.json of a BERT
-    encoder. The host tokenises, looks up embeddings and pools; all else is one program that the
-    hardware fetches and runs. Every bit is compared with the integer oracle, every cycle
-    with the simulator, and the embeddings with those of the float model. Exits with 1 where hardware,
-    simulator and oracle differ.
+    encoder: --text goes through it. The host tokenises, looks up embeddings and pools; all else is one
+    program that the hardware fetches and runs.
+
+    Or MODEL is ternary-lm, or a folder with config.json and weights.safetensors of a MatMul-free
+    language model, and ARCH has a ternary array: --prompt is gone on with. The host looks up embeddings and
+    chooses tokens; the state stays in the hardware.
+
+    Every bit is compared with the integer oracle and every cycle with the simulator. Exits with 1 where
+    hardware, simulator and oracle differ.
 
     \b
     Examples:
       archsim run minilm --arch edge-16x16 --text "A cat sleeps." --text "A kitten naps."
       archsim run minilm --arch edge-16x16 --texts sentences.txt --json run.json
       archsim run ./my-bert --arch my-machine.yaml --calibrated my-bert.int8 --text "Hello."
+      archsim run ternary-lm --arch ternary-ecp5 --prompt "In the beginning" --tokens 40
     """
+    from archsim.cli._language import is_language_model
+
+    if is_language_model(model):
+        _refuse(ctx, ENCODER_OPTIONS, f"for an encoder, not for {model}")
+        run_language(model, arch, language, json_path=json_path)
+        return
+    _refuse(ctx, LANGUAGE_OPTIONS, f"for a language model, not for {model}")
+    _run_encoder(
+        model,
+        arch,
+        (*texts, *_lines(file)),
+        calibrated=calibrated,
+        objective=objective,
+        page=page,
+        junit=junit,
+        json_path=json_path,
+    )
+
+
+def _refuse(ctx: click.Context, options: Sequence[str], why: str) -> None:
+    """Refuse options that were given and belong to another kind of model."""
+    for parameter in ctx.command.params:
+        if parameter.name in options:
+            source = ctx.get_parameter_source(parameter.name)
+            if source is ParameterSource.COMMANDLINE:
+                raise click.UsageError(f"{parameter.opts[0]} is {why}")
+
+
+def _run_encoder(
+    model: str,
+    arch: str,
+    given: tuple[str, ...],
+    *,
+    calibrated: Path | None,
+    objective: Objective,
+    page: Path | None,
+    junit: Path | None,
+    json_path: Path | None,
+) -> None:
+    """Run the sentences ``given``, print and write what came of it."""
     from archsim.cli import _encoder
     from archsim.cli._run_page import run_page, run_picture
 
-    given = (*texts, *_lines(file))
     if not all(text.strip() for text in given):
         raise click.UsageError("a sentence must have words, not be empty")
     if page is not None and page.suffix != ".md":

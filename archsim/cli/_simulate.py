@@ -34,6 +34,7 @@ def simulate_command(
       archsim simulate bert-base --arch cloud-256x256 --seq 1048576 --json result.json
       archsim simulate minilm --arch edge-16x16 --seq 16 --trace trace.json
       archsim simulate minilm --arch edge-16x16 --seq 16 --waits
+      archsim simulate attention:one-pass --arch fusemax-16x16 --seq 4096
     """
     from archsim.cli import _jobs
 

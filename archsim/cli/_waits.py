@@ -11,6 +11,7 @@ from archsim._breakdown import Breakdown, Share, Spent, breakdown, combined, lay
 from archsim._isa import SEMAPHORES, Engine, Opcode
 from archsim._plan import ProductPlan
 from archsim.cli._tables import MAX_KERNELS, print_rows
+from workloads import layer_of
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,15 +88,14 @@ def kernel_rows(whole: Breakdown) -> tuple[WaitRow, ...]:
 
 
 def layer_rows(whole: Breakdown) -> tuple[WaitRow, ...]:
-    """A row for each layer, and one for what is of none; empty where no name carries a layer."""
-    found = layers(whole)
-    if all(one.name == whole.name for one in found):
+    """A row for each layer, and for each section that is of none; empty where no name carries a layer."""
+    if all(layer_of(one.name) is None for one in whole.sections):
         return ()
-    return tuple(_row(one, worst=_worst(whole, one.name)) for one in found)
+    return tuple(_row(one, worst=_worst(whole, one.name)) for one in layers(whole) if one.cycles)
 
 
 def _worst(whole: Breakdown, layer: str) -> str:
-    mine = [one for one in whole.sections if layer_name(whole, one) == layer]
+    mine = [one for one in whole.sections if layer_name(one) == layer]
     return max(mine, key=lambda one: one.cycles - one.busy).name
 
 

@@ -129,6 +129,7 @@ def test_the_proof_fails_on_a_wrong_prediction(monkeypatch: pytest.MonkeyPatch) 
     cycle = checked.result.written_at[wrong]
     assert checked.untimely == {wrong: (cycle + 1, cycle)}
     assert (checked.differences, checked.counters) == ((), {})
+    assert checked.sentences == (f"{wrong}: last byte simulated in cycle {cycle + 1:,}, RTL {cycle:,}",)
     assert not checked.passed
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from random import Random
 
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 from archsim._architecture import Architecture, Array, Bus, Memory, Scratchpad, Vector
 from archsim._counters import COUNTERS, Counter
 from archsim._errors import ArchsimError
-from archsim._isa import ENGINE_OF, Engine, Opcode
+from archsim._isa import ENGINE_OF, KIND_OPCODES, Engine, Opcode, Space
 from archsim._naive import simulate_naive
 from archsim._program import Instruction, Operand, Program
 from archsim._simulate import simulate
@@ -30,10 +31,13 @@ SEEDS = st.integers(0, 2**32 - 1)
 def random_architecture(random: Random) -> Architecture:
     """Small machines with every queue, burst and memory figure drawn."""
     rows, cols = random.choice([(1, 1), (3, 5), (2, 2), (8, 8)])
+    array = Array(rows=rows, cols=cols)
+    if random.random() < 0.4:
+        array = replace(array, kind="ternary", weight_words=WORDS, group=random.choice([1, 3]))
     return Architecture(
         name="random",
         clock_mhz=100.0,
-        array=Array(rows=rows, cols=cols),
+        array=array,
         bus=Bus(
             bytes=random.choice([4, 8, 16]),
             max_burst_beats=random.choice([1, 2, 7, 16, 64]),
@@ -42,7 +46,7 @@ def random_architecture(random: Random) -> Architecture:
         scratchpad=Scratchpad(banks=4, words_per_bank=WORDS // 4),
         accumulator_words=WORDS,
         parameter_words=WORDS,
-        vector=Vector(buffer_words=WORDS, rows=64),
+        vector=Vector(buffer_words=WORDS, rows=64, gated=random.random() < 0.5),
         queue_depth=random.randint(1, 4),
         memory=Memory(
             read_latency=random.randint(1, 40),
@@ -63,6 +67,7 @@ class Writer:
         self.straight = straight
         self.prologue: list[Instruction] = []
         self.pairs = 0
+        self.is_ternary = arch.array.kind == "ternary"
 
     def program(self) -> Program:
         """The whole program."""
@@ -123,7 +128,8 @@ class Writer:
     def work(self, engine: Engine, waits: int = 0, signals: int = 0, releases: int = 0) -> Instruction:
         """An instruction of ``engine``."""
         random = self.random
-        opcode = random.choice([opcode for opcode, owner in ENGINE_OF.items() if owner is engine])
+        own = [opcode for opcode, owner in ENGINE_OF.items() if owner is engine]
+        opcode = random.choice([opcode for opcode in own if opcode not in KIND_OPCODES["fusemax"]])
         operands: tuple[Operand, ...] = ()
         fields: dict[str, int] = {}
         if opcode in (Opcode.LOAD, Opcode.STORE):
@@ -132,15 +138,19 @@ class Writer:
             operands = (base, Operand(0))
             stride = unit * random.choice([1, 5, 250, (1 << 32) // unit - 1])
             fields = {"segments": random.randint(1, 3), "beats": random.randint(1, 30), "dram_stride": stride}
+            if opcode is Opcode.LOAD and self.is_ternary and random.random() < 0.5:
+                fields |= {"space": Space.WEIGHTS, "beats": random.randint(1, 6) * self.arch.weight_beats}
         elif opcode is Opcode.MATMUL:
             side = min(self.arch.array.rows, self.arch.array.cols)
             fields = {name: random.randint(1, 3) for name in ("k_chunks", "n_chunks")}
             fields |= {"rows": random.randint(1, 12), "w_rows": random.randint(1, side)}
-            fields |= {"accumulate": random.randint(0, 1)}
+            fields |= {"accumulate": random.randint(0, 1)} | ({"w_rows": 1} if self.is_ternary else {})
         elif opcode is Opcode.VECTOR:
             fields = {"rows": random.randint(1, 6), "chunks": random.randint(1, 3), "length": 1, "group": 1}
             widths = {"source": 2, "affine": 1, "residual": 2, "lookup": 2, "destination": 2}
             fields |= {name: random.randint(0, high) for name, high in widths.items()}
+            if self.arch.vector.gated:
+                fields |= {"res_buffer": random.randint(0, 1), "lookup": random.randint(0, 3)}
         return Instruction(opcode, operands, fields, waits, signals, releases)
 
 

@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,11 @@ from archsim._architecture_file import (
 )
 from archsim._errors import ArchsimError
 
+LIBRARY = Path(str(files("archsim"))) / "library"
+OTHERS = sorted(
+    (path.stem for path in LIBRARY.glob("*.yaml") if not path.stem.startswith(("edge", "cloud"))),
+    key=lambda name: (name.partition("-")[0], len(name), name),
+)
 SMALL = """\
 name: small
 clock_mhz: 50
@@ -103,7 +110,36 @@ def test_file_becomes_the_value_with_defaults() -> None:
             "clock_mhz: 50\ntechnology: 46nm",
             "a.yaml:3: technology must be a .yaml file or one of 45nm, 7nm, not '46nm'; did you mean '45nm'?",
         ),
-        ("  rows: 3", "  kind: sparse\n  rows: 3", "a.yaml:4: array.kind must be 'dense', not 'sparse'"),
+        (
+            "  rows: 3",
+            "  kind: sparse\n  rows: 3",
+            "a.yaml:4: array.kind must be 'dense', 'fusemax' or 'ternary', not 'sparse'",
+        ),
+        (
+            "  rows: 3",
+            "  kind: ternary\n  rows: 3",
+            "a.yaml:4: array.weight_words must be given where array.kind is ternary, not left out",
+        ),
+        (
+            "  rows: 3",
+            "  rows: 3\n  weight_words: 9",
+            "a.yaml:5: array.weight_words must be left out where array.kind is dense, not 9",
+        ),
+        (
+            "  rows: 3",
+            "  rows: 3\n  group: 3",
+            "a.yaml:5: array.group must be left out where array.kind is dense, not 3",
+        ),
+        (
+            "  rows: 3",
+            "  kind: ternary\n  weight_words: 9\n  group: 2\n  rows: 3",
+            "a.yaml:6: array.group must be 1 or 3, not 2",
+        ),
+        (
+            "  rows: 3",
+            "  kind: ternary\n  weight_words: 0\n  rows: 3",
+            "a.yaml:5: array.weight_words must be an integer from 1 to 1048576, not 0",
+        ),
         ("name: small", "[small]", "a.yaml:2: the file must be YAML: expected '<document start>', but found"),
     ],
 )
@@ -122,7 +158,7 @@ def test_every_mistake_has_its_line() -> None:
     text = SMALL.replace("rows: 3", "rws: 3").replace("banks: 2", "banks: -1")
     assert message(text).splitlines() == [
         "a.yaml:3: array.rows must be given",
-        "a.yaml:4: array.rws must be one of kind, rows, cols; did you mean 'rows'?",
+        "a.yaml:4: array.rws must be one of kind, rows, cols, weight_words, group; did you mean 'rows'?",
         "a.yaml:9: scratchpad.banks must be a power of two from 1 to 256, not -1",
     ]
 
@@ -138,7 +174,7 @@ def test_long_values_are_cut_in_messages() -> None:
 
 def test_library_names_are_the_files_and_their_names() -> None:
     names = architecture_names()
-    assert names == ("edge-8x8", "edge-16x16", "cloud-128x128", "cloud-256x256")
+    assert names == ("edge-8x8", "edge-16x16", "cloud-128x128", "cloud-256x256", *OTHERS)
     assert [load_architecture(name).name for name in names] == list(names)
 
 
@@ -157,8 +193,35 @@ def test_library_sizes(name: str, scratchpad_kib: int, accumulator_kib: int) -> 
     assert architecture.accumulator_words * architecture.array.cols * 4 == accumulator_kib * 1024
 
 
+ATTENTION = """\
+name: small-attention
+clock_mhz: 100
+array: {kind: fusemax, rows: 3, cols: 5}
+bus: {bytes: 8}
+scratchpad: {banks: 4, words_per_bank: 64}
+vector: {buffer_words: 32, rows: 2}
+"""
+
+
+def test_an_attention_array_has_neither_accumulators_nor_parameters() -> None:
+    found = parse_architecture(ATTENTION)
+    assert found.array == Array(kind="fusemax", rows=3, cols=5)
+    assert (found.accumulator_words, found.parameter_words) == (0, 0)
+    assert parse_architecture(architecture_text(found)) == found
+
+
+@pytest.mark.parametrize("section", ["accumulator", "parameters"])
+def test_sections_of_the_other_kind(section: str) -> None:
+    expected = f"^a.yaml:7: {section} must be left out where array.kind is fusemax$"
+    with pytest.raises(ArchsimError, match=expected):
+        parse_architecture(ATTENTION + f"{section}: {{words: 32}}\n", source="a.yaml")
+    without = "\n".join(line for line in SMALL.splitlines() if not line.startswith(section))
+    with pytest.raises(ArchsimError, match=f"{section} must be given$"):
+        parse_architecture(without, source="a.yaml")
+
+
 def test_unknown_name_suggests_the_nearest() -> None:
-    known = "edge-8x8, edge-16x16, cloud-128x128, cloud-256x256"
+    known = ", ".join(architecture_names())
     expected = (
         f"the architecture must be a .yaml file or one of {known}, not 'edge-8x9'; did you mean 'edge-8x8'?"
     )
@@ -186,7 +249,7 @@ def test_file_that_cannot_be_read(tmp_path: Path) -> None:
 def test_schema_names_every_key_of_the_file() -> None:
     schema = architecture_schema()
     json.dumps(schema)
-    written = yaml.safe_load(architecture_text(load_architecture("edge-8x8")))
+    written = yaml.safe_load(architecture_text(load_architecture("ternary-ecp5")))
     for name, value in written.items():
         section = schema["properties"][name]
         reference = section.get("$ref") or section.get("allOf", [{}])[0].get("$ref", "")
@@ -203,6 +266,9 @@ def powers(low: int, high: int) -> st.SearchStrategy[int]:
 @st.composite
 def architectures(draw: st.DrawFn) -> Architecture:
     array = Array(rows=draw(st.integers(1, 1024)), cols=draw(st.integers(1, 1024)))
+    if draw(st.booleans()):
+        words, group = draw(st.integers(1, 1 << 20)), draw(st.sampled_from([1, 3]))
+        array = replace(array, kind="ternary", weight_words=words, group=group)
     word = max(2, 1 << (max(array.rows, array.cols) - 1).bit_length())
     return Architecture(
         name=draw(st.from_regex(r"[a-z][a-z0-9-]{0,20}", fullmatch=True)),
@@ -220,6 +286,7 @@ def architectures(draw: st.DrawFn) -> Architecture:
             buffer_words=draw(powers(2, 1 << 20)),
             rows=draw(powers(1, 1 << 16)),
             tables=draw(st.integers(1, 4)),
+            gated=draw(st.booleans()),
         ),
         program_words=draw(powers(16, 1 << 16)),
         queue_depth=draw(st.integers(1, 64)),
@@ -274,3 +341,13 @@ def test_any_value_at_any_key_is_an_architecture_or_an_error(data: st.DataObject
 @given(st.integers(0, len(SMALL)), st.integers(0, 5), st.text("\t\n:-[]{}&*!|>'\"%@`0aeE.#?,", max_size=5))
 def test_any_edit_of_a_file_is_an_architecture_or_an_error(start: int, length: int, inserted: str) -> None:
     parses_or_is_refused(SMALL[:start] + inserted + SMALL[start + length :])
+
+
+@pytest.mark.parametrize(
+    ("kind", "more"), [("hierarchy", ": hierarchies are for archsim map"), ("spatial", "")]
+)
+def test_a_file_of_another_kind_is_told_in_one_line(kind: str, more: str) -> None:
+    text = f"# a comment\nkind: {kind}\nname: h\nlevels: []\n"
+    with pytest.raises(ArchsimError) as error:
+        parse_architecture(text, source="h.yaml")
+    assert str(error.value) == f"h.yaml:2: kind must be left out of an architecture, not {kind!r}{more}"

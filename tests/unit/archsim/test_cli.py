@@ -34,6 +34,7 @@ COMMANDS = (
     "map",
     "simulate",
     "rtl",
+    "synth",
     "cosim",
     "quantize",
     "run",
@@ -135,6 +136,14 @@ def test_show_prints_an_architecture_as_its_file(capsys: pytest.CaptureFixture[s
     assert parse_architecture(capsys.readouterr().out) == load_architecture("edge-8x8")
 
 
+def test_show_prints_a_model_in_its_phase(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["show", "llama-2-7b", "--phase", "decode", "--seq", "64", "--batch", "3"]) == 0
+    assert capsys.readouterr().out.startswith("llama-2-7b: decode, batch 3, seq 64, ")
+    assert main(["show", "edge-8x8", "--batch", "3"]) == 2
+    message = "--phase, --seq and --batch must be of a model, not of 'edge-8x8'"
+    assert message in capsys.readouterr().err
+
+
 def test_show_prints_a_technology_with_sources(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", "45nm"]) == 0
     out = capsys.readouterr().out
@@ -207,7 +216,7 @@ def test_map_writes_loop_nests(tmp_path: Path, capsys: pytest.CaptureFixture[str
         ({"rtl_cycles": 101}, [], 1),
         ({"rtl_cycles": 101, "stalled": True}, ["--stalls"], 0),
         ({"mismatches": 1, "differences": ("Y[0, 1]: expected 3",), "stalled": True}, ["--stalls"], 1),
-        ({"counters": ("array_rows must be 2, not 3",)}, [], 1),
+        ({"counters_differing": 1, "differences": ("array_rows: simulated 2, RTL 3",)}, [], 1),
     ],
 )
 @pytest.mark.usefixtures("jobs")

@@ -32,6 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     files: dict[str, str | bytes] = {
         "two.yaml": CASCADE,
         "text.txt": "no model",
+        "suite.yaml": f'name: s\ncases:\n  - {{model: "{GEMM}", arch: edge-8x8}}\n',
         "unclosed.yaml": "name: [\n",
         "keys.yaml": CASCADE.replace("ranks", "rank"),
         "einsum.yaml": CASCADE.replace("V[n, o]", "V[n, q]"),
@@ -126,6 +127,23 @@ def test_every_command_refuses_a_wrong_model(
         (["hls", GEMM, *ARCH, "--board", "none"], "board must be kv260"),
         (["list", "toys"], "'toys' is not one of"),
         (["schema", "none"], "'none' is not one of"),
+        (["estimate", GEMM, *ARCH, "--json", "-"], "the file must have a name, not '-'"),
+        (
+            ["map", GEMM, "--arch", "std3-16", "--json", "x", "--report", "empty/../x"],
+            "--json must be another file than --report, not 'x'",
+        ),
+        (
+            ["simulate", GEMM, *ARCH, "--json", "x", "--trace", "x"],
+            "--json must be another file than --trace",
+        ),
+        (
+            ["estimate", "two.yaml", *ARCH, "--json", "two.yaml"],
+            "--json must be another file than MODEL, not 'two.yaml'",
+        ),
+        (
+            ["regress", "suite.yaml", "--json", "suite.baseline.json"],
+            "--json must be another file than the baseline, not 'suite.baseline.json'",
+        ),
     ],
 )
 def test_wrong_options_of_one_command(
@@ -181,7 +199,9 @@ def test_trace_is_a_list_of_events(folder: Path) -> None:
 
 
 @pytest.mark.cosim
-def test_cosim_of_a_cascade_agrees(folder: Path) -> None:
+def test_cosim_of_a_cascade_agrees(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["estimate", "two.yaml", *ARCH, "--json", "estimate.json"]) == 0
+    least = json.loads((folder / "estimate.json").read_text())["cycles"]
     assert main(["cosim", "two.yaml", *ARCH, "--json", "result.json", "-o", "run"]) == 0
     document = json.loads((folder / "result.json").read_text())
     assert document["rtl_cycles"] == document["cycles"] > 0
@@ -189,6 +209,8 @@ def test_cosim_of_a_cascade_agrees(folder: Path) -> None:
     assert document["compared"] == 2 * 8 * 8
     assert document["passed"] is True
     assert (folder / "run/results.xml").read_text().startswith("<")
+    forecast = f"for a run of {least:,} cycles or more, under a minute of Verilator ..."
+    assert forecast in " ".join(capsys.readouterr().err.split())
 
 
 @pytest.mark.parametrize(

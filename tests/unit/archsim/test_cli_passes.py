@@ -32,6 +32,17 @@ def test_file_has_what_forces_each_pass(tmp_path: Path) -> None:
     assert [item["tensor"] for item in found["m"]["revisits"]] == ["QK", "SN"]
 
 
+def test_a_wrong_rank_is_answered_with_the_right_ones(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes", "attention:one-pass", "--rank", "m"]) == 2
+    message = "--rank must be a rank of attention:one-pass (p, m1, m0, e, f), not 'm'"
+    assert message in capsys.readouterr().err
+
+
+def test_a_long_count_says_what_it_is_at(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["passes", "attention:three-pass", "--seq", "64"]) == 0
+    assert "counting the passes of three-pass, 6 Einsums ..." in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("arguments", [["attention:one-pass", "--rank", "z"], ["attention:no-pass"]])
 def test_wrong_input_is_refused(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["passes", *arguments]) == 2

@@ -23,7 +23,9 @@ HEAD = "name: own\nentries:\n"
 PAIRS = [
     *((memory, action) for memory in ("dram", "scratchpad", "accumulator") for action in ("read", "write")),
     *((memory, action) for memory in ("parameters", "buffer", "table") for action in ("read", "write")),
+    *(("weights", action) for action in ("read", "write")),
     ("array", "mac"),
+    ("array", "add"),
     ("vector", "slot"),
 ]
 
@@ -49,10 +51,13 @@ def test_library_prices_every_action_of_the_machine(name: str) -> None:
         ("45nm", "scratchpad", "read", 20.0),  # the same, 32 KB SRAM
         ("45nm", "buffer", "write", 10.0),  # the same, 8 KB SRAM
         ("45nm", "array", "mac", 0.2 + 0.1),  # the same, int8 multiply and int32 add
+        ("45nm", "array", "add", 0.1),  # the same, int32 add
+        ("45nm", "weights", "read", 20.0),  # the same, 32 KB SRAM
         ("45nm", "vector", "slot", 3.1 + 2 * 0.1),  # the same, int32 multiply and two adds
         ("7nm", "dram", "write", (250 + 450) / 2),  # Jouppi, ISCA 2021: HBM2
         ("7nm", "scratchpad", "read", 14.0),  # the same, 1 MB SRAM
         ("7nm", "array", "mac", 0.07 + 0.03),  # the same, int8 multiply and int32 add
+        ("7nm", "array", "add", 0.03),  # the same, int32 add
         ("7nm", "vector", "slot", 1.48 + 2 * 0.03),  # the same, int32 multiply and two adds
     ],
 )
@@ -64,7 +69,7 @@ def test_library_figures_follow_from_their_sources(name: str, component: str, ac
     ("entries", "expected"),
     [
         (("dram", "mac", 1), "e.yaml:4: entries[0].action must be read or write for dram, not 'mac'"),
-        (("array", "slot", 1), "e.yaml:4: entries[0].action must be mac for array, not 'slot'"),
+        (("array", "slot", 1), "e.yaml:4: entries[0].action must be mac or add for array, not 'slot'"),
         (("array", "mac", -1), "e.yaml:5: entries[0].pj must be at least 0, not -1"),
         (("array", "mac", ".nan"), "e.yaml:5: entries[0].pj must be a finite number, not nan"),
         (("matrix", "mac", 1), "e.yaml:3: entries[0].component must be 'dram', 'scratchpad', 'accumulator'"),

@@ -10,10 +10,11 @@ import pytest
 
 from archsim._architecture import Architecture, Array, Bus, Scratchpad, Vector
 from archsim._errors import ArchsimError
-from archsim._execute import execute
+from archsim._execute import execute, power_on
 from archsim._execute_vector import Records, recip, rsqrt, run_pass
-from archsim._isa import Opcode
+from archsim._isa import Opcode, Space
 from archsim._program import Instruction, Operand, Program
+from archsim._trits import pack_words, weight_memory
 from tests import naive_vector
 
 HALT = Instruction(Opcode.HALT)
@@ -70,11 +71,23 @@ def random_fields(random: Random) -> dict[str, int]:
     }
 
 
+def gated_fields(random: Random) -> dict[str, int]:
+    """A legal pass of a gated unit."""
+    fields = random_fields(random)
+    return fields | {
+        "pre": random.choice([0, 2]) if fields["source"] == 0 else fields["pre"],
+        "res_buffer": random.randint(0, 1),
+        "uniform": random.randint(0, 1),
+        "lookup": random.randint(0, 3),
+        "reduce": random.randint(0, 5),
+    }
+
+
 class Twins:
     """The same random memories twice: as arrays, and as the plain model's dictionaries."""
 
-    def __init__(self, random: Random) -> None:
-        cols = ARCH.array.cols
+    def __init__(self, random: Random, *, cols: int = ARCH.array.cols, fold: int = 1) -> None:
+        self.cols, self.fold = cols, fold
         self.sums = np.array([[signed(random, 32) for _ in range(cols)] for _ in range(64)], np.int32)
         self.words = np.array([[signed(random, 8) for _ in range(L)] for _ in range(64)], np.int8)
         self.buffer = np.array([[signed(random, 16) for _ in range(cols)] for _ in range(64)], np.int16)
@@ -98,6 +111,7 @@ class Twins:
             buffer=dict(enumerate(self.buffer.tolist())),
             parameters=dict(enumerate(lanes)),
             tables=dict(enumerate(self.tables.tolist())),
+            fold=fold,
         )
 
     def run(self, fields: dict[str, int]) -> None:
@@ -109,7 +123,8 @@ class Twins:
             parameters=self.parameters,
             tables=self.tables,
             records=self.records,
-            lanes=ARCH.array.cols,
+            lanes=self.cols,
+            fold=self.fold,
         )
 
     def differences(self) -> list[str]:
@@ -137,6 +152,96 @@ def test_passes_equal_plain_integers(seed: int) -> None:
             fields |= {"op1": fields["op0"], "dst_stride": fields["src_stride"], "residual": 0}
         twins.run(fields)
         assert twins.differences() == [], fields
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize(("cols", "fold"), [(5, 1), (4, 2), (2, 3)])
+def test_gated_passes_equal_plain_integers(cols: int, fold: int, seed: int) -> None:
+    random = Random(seed)
+    twins = Twins(random, cols=cols, fold=fold)
+    for _ in range(20):
+        fields = gated_fields(random)
+        group = random.randint(1, cols)
+        fields |= {"group": group, "length": random.randint(1, group * fields["chunks"])}
+        if fields["destination"] and fields["op1"] < 32:
+            fields |= {"op1": fields["op0"], "dst_stride": fields["src_stride"], "residual": 0}
+        twins.run(fields)
+        assert twins.differences() == [], fields
+
+
+def test_absmax_scales_to_127() -> None:
+    for peak in range(1, 32769):
+        mantissa, exponent = recip(peak + (peak >> 7) + 1)
+        scaled = (peak * mantissa + (1 << exponent - 1)) >> exponent
+        assert abs(scaled - 127 * peak / (peak + peak // 128 + 1) * 128 / 127) <= 1
+        assert scaled <= 127
+
+
+def test_interpolation_meets_the_table_and_its_last_entry() -> None:
+    twins = Twins(Random(3))
+    lanes = [v << 8 for v in (-128, -1, 0, 126, 127)]
+    twins.buffer[0] = lanes
+    twins.buffer[1] = [32767, -32768, 128, -128, 0]
+    fields = {"op0": 0, "op1": 40, "rows": 2, "chunks": 1, "length": 5, "group": 5, "src_stride": 2}
+    fields |= {"source": 2, "destination": 2, "lookup": 3, "slot": 0}
+    run_pass(
+        fields,
+        sources=(twins.sums, twins.words, twins.buffer),
+        parameters=twins.parameters,
+        tables=twins.tables,
+        records=twins.records,
+        lanes=5,
+    )
+    table = twins.tables[0].astype(int).tolist()
+    assert twins.buffer[40].tolist() == [table[128], table[255], table[0], table[126], table[127]]
+    middle = [(table[0] + table[1] + 1) // 2, (table[255] + table[0] + 1) // 2]
+    assert twins.buffer[41].tolist() == [table[127], table[128], *middle, table[0]]
+
+
+TERNARY = replace(
+    ARCH,
+    array=Array(kind="ternary", rows=3, cols=5, weight_words=8),
+    vector=replace(ARCH.vector, gated=True),
+)
+
+
+def test_ternary_products_equal_sums_of_chosen_activations() -> None:
+    random = Random(11)
+    x = [[random.randint(-128, 127) for _ in range(3)] for _ in range(4)]
+    trits = np.array([random.randint(-1, 1) for _ in range(6 * 15)], np.int8).reshape(6, 3, 5)
+    fields = {"rows": 2, "k_chunks": 2, "n_chunks": 3, "w_rows": 1, "x_k_stride": 2, "w_n_stride": 2}
+    fields |= {"w_k_stride": 1, "acc_n_stride": 2}
+    packed = pack_words(TERNARY, trits)
+    image = words(x) + packed
+    load = Instruction(
+        Opcode.LOAD,
+        (Operand(32), Operand(1)),
+        {"segments": 1, "beats": len(packed) // 8, "space": Space.WEIGHTS},
+        signals=1,
+    )
+    once = Instruction(Opcode.MATMUL, (Operand(0), Operand(1), Operand(0)), fields, waits=1)
+    again = Instruction(Opcode.MATMUL, once.operands, fields | {"accumulate": 1}, signals=2)
+    copied = {"rows": 6, "chunks": 1, "length": 5, "group": 5, "destination": 2}
+    program = Program(
+        "ternary",
+        (
+            transfer(Opcode.LOAD, 0, 0, 4),
+            load,
+            once,
+            again,
+            Instruction(Opcode.VECTOR, (Operand(0), Operand(9)), copied, waits=2),
+            HALT,
+        ),
+    )
+    memories = power_on(TERNARY)
+    execute(TERNARY, program, image, memories=memories)
+    for n in range(3):
+        for m in range(2):
+            for c in range(5):
+                total = sum(int(trits[2 * n + k, r, c]) * x[2 * k + m][r] for k in range(2) for r in range(3))
+                assert memories.accumulators[2 * n + m, c] == memories.buffer[9 + 2 * n + m, c] == 2 * total
+    assert (memories.weights[1:7] == weight_memory(TERNARY, packed)[:6]).all()
+    assert not memories.weights[7].any()
 
 
 def test_the_comparison_sees_one_bit() -> None:

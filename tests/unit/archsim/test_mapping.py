@@ -10,7 +10,7 @@ import pytest
 from archsim._architecture import Architecture, Array, Bus, Scratchpad, Vector
 from archsim._errors import ArchsimError
 from archsim._mapping import Mapping, Spatial, Temporal, mapping_of, tiling_of
-from archsim._plan import Plan, ProductPlan, plan
+from archsim._plan import Plan, ProductPlan, RowPlan, plan
 from archsim._tiling import Tiling
 from tests.cosim.random_cascades import TIMED_FAMILIES, Family
 from tests.cosim.random_workloads import machine, random_tiling
@@ -121,6 +121,7 @@ def points(one: Plan, nest: Mapping) -> int:
         for size in one.batch:
             space *= size
     else:
+        assert isinstance(one, RowPlan)
         space = one.blocks * one.rows * one.cols
     assert total >= space
     return total

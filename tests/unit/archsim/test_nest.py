@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from fractions import Fraction
+
 import pytest
 
 from archsim._errors import ArchsimError
@@ -87,6 +90,24 @@ def test_ragged_lanes() -> None:
         name="whole", clock_mhz=1, levels=shared.levels, mac_pj=shared.mac_pj, ragged_steps="whole"
     )
     assert evaluate_nest(nest, whole).array_cycles == 10 * 10 * 2
+
+
+@pytest.mark.parametrize(("size", "average", "in_step"), [(13, Fraction(13, 2), 8), (10, Fraction(20, 3), 6)])
+def test_steps_of_ragged_tiles_are_an_average(size: int, average: Fraction, in_step: int) -> None:
+    text = """
+        DRAM holds A[], Z[]
+        for m in 2 (tiles of 8)
+        spatial Y: m in 2 (tiles of 4)
+        for m in 4
+        compute
+    """
+    einsum = parse(f"cascade c\nranks m={size}\n\nZ[m] = relu(A[m])\n").einsums[0]
+    nest = parse_nest(text, Nest(einsum, (("m", size),), (), ()))
+    machine = replace(load_hierarchy("std3-16"), ragged_steps="whole")
+    assert evaluate_nest(nest, machine).array_cycles == pytest.approx(float(average))
+    # Docs say that neither is a bound of the other: what the busiest lane has, tile by tile.
+    lanes = [[range(t, min(t + 4, e, size)) for t in range(s, e, 4)] for s, e in ((0, 8), (8, 16))]
+    assert sum(max(map(len, tile)) for tile in lanes) == in_step
 
 
 def test_windows() -> None:

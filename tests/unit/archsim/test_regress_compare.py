@@ -26,6 +26,7 @@ from archsim.cli._regress_value import (
     Suite,
     Tolerances,
     Verdict,
+    sentence,
 )
 
 BEFORE = Measured(
@@ -113,6 +114,18 @@ def test_one_bit_of_one_tensor_is_a_change() -> None:
     now = replace(BEFORE, bits={**BEFORE.bits, "Y": "bb" * 31 + "ba"})
     (change,) = compare(BEFORE, now, EXACT)
     assert (change.figure, change.over) == ("bits of Y", True)
+
+
+def test_a_tensor_of_one_side_is_never_tolerated() -> None:
+    fewer = replace(BEFORE, bits={"G": BEFORE.bits["G"]})
+    lenient = Tolerances(bits=9)
+    (gone,) = compare(BEFORE, fewer, lenient)
+    assert (gone.over, sentence(gone)) == (
+        True,
+        f"bits of Y is {'b' * 12} in the baseline, and was not measured",
+    )
+    (new,) = compare(fewer, BEFORE, lenient)
+    assert (new.over, sentence(new)) == (True, f"bits of Y is not in the baseline; it is {'b' * 12}")
 
 
 def test_a_figure_that_comes_or_goes_is_a_change() -> None:

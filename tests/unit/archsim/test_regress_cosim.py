@@ -15,7 +15,8 @@ from archsim._isa import INSTRUCTION_BITS
 from archsim.cli import main
 from archsim.cli._job import Job
 from archsim.cli._pipeline import load, verifiable
-from archsim.cli._regress_hardware import disagreements
+from archsim.cli._progress import Steps
+from archsim.cli._regress_hardware import run_hardware
 from archsim.cli._regress_resources import resources
 from workloads import evaluate_quantised
 
@@ -93,17 +94,28 @@ def oracle_digest() -> str:
 
 
 @pytest.mark.cosim
-def test_one_cycle_or_one_count_too_many_is_a_disagreement() -> None:
+def test_whatever_the_hardware_does_otherwise_fails_the_case(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[rtl.Checked] = []
+
+    def otherwise(*arguments: object, **options: object) -> tuple[rtl.Checked, ...]:
+        (right,) = cosim(*arguments, **options)  # type: ignore[arg-type]
+        (tensor, (cycle, _)), *_ = right.finished.items()
+        counters = {"cycles": (1000, 1001), "load_beats": (7, 8)}
+        found.append(replace(right, counters=counters, finished={tensor: (cycle, cycle + 1)}))
+        return (found[0],)
+
+    cosim = rtl.cosim
+    monkeypatch.setattr(rtl, "cosim", otherwise)
     problem = load(Job(model="gemm:8x8x8", arch="edge-8x8"))
-    work = verifiable(problem, seed=1)
-    run = rtl.Run(lowered=work.lowered, inputs=work.inputs)
-    (checked,) = rtl.cosim(rtl.build_cached(problem.arch), [run])
-    assert disagreements(checked) == ()
-    cycles = checked.simulation.cycles
-    slower = replace(checked, result=replace(checked.result, cycles=cycles + 1))
-    assert disagreements(slower) == (f"the RTL must take {cycles:,} cycles, not {cycles + 1:,}",)
-    busier = replace(checked, counters={"load_beats": (1000, 1001)})
-    assert disagreements(busier) == ("counter load_beats must be 1,000, not 1,001",)
+    result = run_hardware(problem, seed=1, locks=tmp_path, steps=Steps())
+    ((tensor, (cycle, _)),) = found[0].finished.items()
+    assert result.failures == (
+        "cycles: simulated 1,000, RTL 1,001",
+        "load_beats: simulated 7, RTL 8",
+        f"{tensor}: last byte simulated in cycle {cycle:,}, RTL {cycle + 1:,}",
+    )
 
 
 @pytest.mark.cosim

@@ -9,8 +9,10 @@ from types import MappingProxyType
 import pytest
 
 import archsim._fusemax
+import archsim.cli._reproduce_best
 import archsim.cli._reproduce_page
 import mapper._attention
+import mapper._decode
 from archsim._errors import ArchsimError
 from archsim._fusemax import (
     BATCH,
@@ -31,7 +33,7 @@ from archsim.cli import main
 from archsim.cli._progress import Steps
 from archsim.cli._reproduce_data import gather
 from archsim.cli._reproduce_page import files
-from mapper._attention import Design, best, candidates, pareto, same_area, sweep
+from mapper._attention import Design, best, candidates, fastest_of_area, pareto, same_area, sweep
 
 PUBLISHED = load_published("fusemax")
 BOUNDS = {"cycles": 0.01, "latency_s": 0.01, "util_2d": 0.01, "energy_pj": 0.02}
@@ -240,6 +242,28 @@ def test_machines_of_one_area_take_no_more_and_find_no_slower_mapping() -> None:
     assert equal[0].latency_s <= own
 
 
+@pytest.mark.parametrize("length", [1 << 10, 1 << 16])
+def test_fastest_machine_of_the_area_is_no_larger_and_no_slower(length: int) -> None:
+    encoder = ENCODERS["BERT"]
+    found = fastest_of_area(encoder, length, machine=FUSEMAX)
+    assert found.area_cm2 <= FUSEMAX.area_um2 * 1e-8
+    assert found.latency_s <= best(encoder, length, machine=FUSEMAX).estimate.seconds
+    machine = found.machine
+    area = machine.rows * machine.cols * 5850.22 + machine.lanes * 29591.16 + machine.buffer.bytes * 5.6133
+    assert found.area_cm2 == pytest.approx(area * 1e-8)
+
+
+def test_a_smaller_buffer_becomes_elements_and_traffic() -> None:
+    """At 64K keys 128 x 624 elements with 1 MiB are faster than 256 x 256 with 16 MiB, and read more."""
+    encoder, length = ENCODERS["BERT"], 1 << 16
+    found = fastest_of_area(encoder, length, machine=FUSEMAX)
+    own = best(encoder, length, machine=FUSEMAX).estimate
+    assert (found.machine.rows, found.machine.cols, found.machine.buffer.bytes) == (128, 624, 1 << 20)
+    rounds = (length // 128) * -(-length // 624)
+    assert found.found.estimate.cycles == heads("BERT") * rounds * (2 * 64 + 9)
+    assert found.found.estimate.bytes["dram"] > own.bytes["dram"]
+
+
 def test_sweep_is_sorted_by_area_and_holds_a_quarter_of_fusemax() -> None:
     found = sweep(ENCODERS["T5"], 1 << 12, machine=FUSEMAX)
     assert [each.area_cm2 for each in found] == sorted(each.area_cm2 for each in found)
@@ -261,7 +285,9 @@ def few(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(mapper._attention, "SIDES", (128, 256))
     model = MappingProxyType({"BERT": ENCODERS["BERT"]})
     lengths = MappingProxyType({name: LENGTHS[name] for name in ("1K", "256K", "1M")})
-    for module in (archsim._fusemax, archsim.cli._reproduce_page):
+    monkeypatch.setattr(mapper._attention, "AREA_ROWS", (256,))
+    monkeypatch.setattr(mapper._decode, "CONTEXTS", (1 << 10, 1 << 12))
+    for module in (archsim._fusemax, archsim.cli._reproduce_page, archsim.cli._reproduce_best):
         monkeypatch.setattr(module, "ENCODERS", model)
         monkeypatch.setattr(module, "LENGTHS", lengths)
 
@@ -279,6 +305,14 @@ def test_command_writes_rows_and_page(tmp_path: Path, capsys: pytest.CaptureFixt
         assert word in printed
     pictures = {path.name for path in folder.glob("*.svg")}
     assert {"speedup-attention.svg", "energy-layer.svg", "utilization-2d.svg", "pareto.svg"} <= pictures
+    assert {"decode-108.svg", "decode-256.svg", "decode-splits.svg", "beyond.svg"} <= pictures
+    decode = json.loads((folder / "decode.json").read_text())
+    assert len(decode["rows"]) == 2 * 3 * 2 * 3
+    best_found = json.loads((folder / "best.json").read_text())
+    for key in ("on_fusemax", "in_its_area"):
+        assert [row["length"] for row in best_found[key]] == [1 << 10, 1 << 18, 1 << 20]
+        assert all(row["speedup_over_fusemax"] >= 1 for row in best_found[key])
+        assert all(row.keys() >= DISTANCES for row in best_found[key])
     page = (folder / "README.md").read_text()
     assert all(f"({name})" in page for name in pictures)
 

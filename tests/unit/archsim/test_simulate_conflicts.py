@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
+from archsim._architecture import Array
 from archsim._errors import ArchsimError
-from archsim._isa import Opcode
+from archsim._isa import Opcode, Space
 from archsim._program import Instruction, Operand, Program
 from archsim._simulate import Event, simulate
 from tests.unit.archsim.test_simulate import ARCH, HALT, events, program, transfer
@@ -105,3 +108,87 @@ def test_a_run_too_long_to_trace_is_refused() -> None:
         ArchsimError, match=r"^program 'long' must be shorter for its conflicts to be checked$"
     ):
         simulate(ARCH, long, check_conflicts=True)
+
+
+ATTENTION = replace(ARCH, array=Array(kind="fusemax", rows=4, cols=4), accumulator_words=0, parameter_words=0)
+
+
+def attend(queries: int, **fields: int) -> Instruction:
+    """A period of four features, keys and values in bank 0; its slots are the 18 cycles after the pop."""
+    operands = (Operand(0), Operand(queries), Operand(4), Operand(0))
+    keys = {"features": 4, "period": 18, "keys_scores": 4, "keys_exp": 4}
+    signals = fields.pop("signals", 0)
+    return Instruction(Opcode.ATTEND, operands, keys | fields, signals=signals)
+
+
+def divide(word: int = 0, place: int = 2 * BANK, **fields: int) -> Instruction:
+    """A division of four words from ``word`` of the value memory to ``place``."""
+    waits = fields.pop("waits", 0)
+    return Instruction(
+        Opcode.DIVIDE, (Operand(word), Operand(place)), {"rows": 4, "lanes": 4} | fields, waits=waits
+    )
+
+
+def attention(*instructions: Instruction) -> None:
+    """Run on an attention machine with the conflicts checked."""
+    simulate(ATTENTION, program(*instructions), check_conflicts=True)
+
+
+def test_keys_and_values_may_share_a_bank_and_keys_and_queries_may_not() -> None:
+    attention(attend(BANK, scores=1, values=1))
+    with pytest.raises(
+        ArchsimError, match=r"^bank 0 must not be read by two units at once: ARRAY keys and ARRAY q"
+    ):
+        attention(attend(8, scores=1))
+    attention(attend(8, scores=0, values=1))
+
+
+def test_a_block_is_divided_when_its_values_are_there() -> None:
+    attention(attend(BANK, values=1, signals=1), divide(waits=1))
+    attention(attend(BANK, values=1), divide(word=4))
+    with pytest.raises(ArchsimError, match="word 0 of the value memory must not be read while it is written"):
+        attention(attend(BANK, values=1), divide())
+
+
+def test_a_record_is_read_when_it_is_there() -> None:
+    wait = Instruction(Opcode.SYNC_VECTOR)
+    attention(attend(BANK, exponentials=1, last_exp=1, signals=1), divide(waits=1))
+    attention(attend(BANK, exponentials=1, last_exp=1), wait, divide(record=1))
+    with pytest.raises(ArchsimError, match="word 0 of the records must not be read while it is written"):
+        attention(attend(BANK, exponentials=1, last_exp=1), *[wait] * 1, divide(rows=8, word=0))
+
+
+def test_a_load_and_a_division_may_not_write_one_bank_at_once() -> None:
+    attention(load(BANK, 40), divide())
+    with pytest.raises(
+        ArchsimError, match="bank 1 must not be written by two units at once: LOAD and VECTOR"
+    ):
+        attention(load(BANK, 40), divide(place=BANK + 100))
+
+
+def test_a_weight_word_is_not_read_in_the_cycle_in_which_it_is_written() -> None:
+    arch = replace(ARCH, array=replace(ARCH.array, kind="ternary", weight_words=64))
+    fill = load(0, 60)
+    fill = replace(fill, fields={**fill.fields, "space": Space.WEIGHTS})
+
+    def late(syncs: int, word: int) -> Program:
+        """One slot that reads ``word`` beside the LOAD, after ``syncs`` instructions."""
+        slot = {"rows": 1, "w_rows": 1, "k_chunks": 1, "n_chunks": 1}
+        used = Instruction(Opcode.MATMUL, (Operand(0), Operand(word), Operand(0)), slot)
+        return program(fill, *(Instruction(Opcode.SYNC_ARRAY) for _ in range(syncs)), used)
+
+    met = 0
+    for syncs in range(7, 15):
+        found = events(arch, late(syncs, 0))
+        written = next(event for event in found if event.instruction == 0).bursts[0][1] + 1
+        read = next(event for event in found if event.instruction == syncs + 1).pop + 1
+        word, rest = divmod(read - written, arch.memory.read_interval)
+        if rest or not 0 < word < 15:
+            continue
+        met += 1
+        match = rf"^word {word} of the weights must not be read while it is written by two units at once"
+        with pytest.raises(ArchsimError, match=match):
+            simulate(arch, late(syncs, word), check_conflicts=True)
+        for other in (word - 1, word + 1):
+            simulate(arch, late(syncs, other), check_conflicts=True)
+    assert met > 0

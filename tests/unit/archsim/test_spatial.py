@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import math
 from collections import Counter
 from dataclasses import replace
@@ -9,11 +10,12 @@ import pytest
 
 from archsim._errors import ArchsimError
 from archsim._estimate_value import from_json
-from archsim._spatial import Spatial
+from archsim._spatial import Cores, Spatial
 from archsim._spatial_bind import _trips, bind, operators_of
 from archsim._spatial_estimate import Schedule, estimate_spatial, memory_cycles
 from archsim._spatial_file import load_spatial, parse_spatial, spatial_names, spatial_schema
 from archsim._spatial_traffic import apart, block_rows, blocked, by_rows, crossings, groups, stationary
+from archsim.cli import main
 from workloads import Cascade, parse, passes
 from workloads._attention import deferred, one_pass, three_pass
 
@@ -74,7 +76,14 @@ def test_a_mistake_is_named_with_its_line(found: str, replaced: str, expected: s
 
 
 def test_library_machines_are_read_and_unknown_ones_refused() -> None:
-    assert spatial_names() == ("flat", "flat-one-pass", "fusemax", "fusemax-charged")
+    assert spatial_names() == (
+        "decode-108",
+        "decode-256",
+        "flat",
+        "flat-one-pass",
+        "fusemax",
+        "fusemax-charged",
+    )
     for name in spatial_names():
         assert load_spatial(name).name == name
     with pytest.raises(ArchsimError, match="did you mean 'fusemax'"):
@@ -307,3 +316,23 @@ def test_charged_assumptions_add_their_own_energy_and_cycles() -> None:
 def test_no_head_is_refused() -> None:
     with pytest.raises(ArchsimError, match="times must be at least 1, not 0"):
         estimate_spatial(one_pass(p=256, m1=1, m0=256, e=64, f=64), FUSEMAX, times=0)
+
+
+def test_command_line_lists_shows_and_describes_spatial_machines(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["list", "spatial"]) == 0
+    listed = capsys.readouterr().out
+    assert all(name in listed for name in spatial_names())
+    (row,) = (line.split() for line in listed.splitlines() if "decode-108" in line)
+    assert row == ["decode-108", "108", "16x16", "16", "940", "MHz", "192", "KiB", "2039", "GB/s"]
+    assert main(["show", "fusemax"]) == 0
+    assert parse_spatial(capsys.readouterr().out) == FUSEMAX
+    assert main(["schema", "spatial"]) == 0
+    assert json.loads(capsys.readouterr().out) == spatial_schema()
+
+
+def test_cores_of_a_file_are_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    text = SMALL + "cores: {count: 4, latency_cycles: 7}\n"
+    assert parse_spatial(text).cores == Cores(count=4, latency_cycles=7)
+    assert message(text.replace("count: 4", "count: 0")) == "a.yaml:16: cores.count must be at least 1, not 0"
+    assert main(["estimate", "gemm:8x8x8", "--arch", "fusemax"]) == 2
+    assert "spatial machines are for archsim reproduce" in capsys.readouterr().err

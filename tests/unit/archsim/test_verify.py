@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from archsim._architecture import Architecture, Array, Bus, Scratchpad, Vector
 from archsim._errors import ArchsimError
 from archsim._isa import Opcode
 from archsim._program import Instruction, Operand, Program, Region
@@ -79,6 +80,141 @@ def test_an_instruction_that_cannot_run(bad: Instruction, message: str) -> None:
     with pytest.raises(ArchsimError) as caught:
         verify(ARCH, program(bad))
     assert str(caught.value) == f"instruction 0 ({bad}): {message}"
+
+
+ATTENTION = Architecture(
+    name="attention",
+    clock_mhz=100,
+    array=Array(kind="fusemax", rows=4, cols=2),
+    bus=Bus(bytes=4),
+    scratchpad=Scratchpad(banks=4, words_per_bank=16),
+    accumulator_words=0,
+    parameter_words=0,
+    vector=Vector(buffer_words=16, rows=2),
+)
+PLACES = (Operand(0), Operand(16), Operand(32), Operand(0))
+
+
+def attend(**fields: int) -> Instruction:
+    """A whole period of eight features."""
+    stages = {"scores": 1, "exponentials": 1, "values": 1, "keys_scores": 4, "keys_exp": 4, "last_exp": 1}
+    return Instruction(Opcode.ATTEND, PLACES, {"features": 8, "period": 26} | stages | fields)
+
+
+def divide(**fields: int) -> Instruction:
+    """A block of eight words."""
+    return Instruction(Opcode.DIVIDE, (Operand(8), Operand(48)), {"rows": 8, "lanes": 2} | fields)
+
+
+def test_a_good_attention_passes() -> None:
+    verify(ATTENTION, program(attend(), divide(record=1, multiplier=-5)))
+    # What a period does not do, it does not read.
+    verify(ATTENTION, program(replace(attend(scores=0, keys_scores=0), operands=(Operand(99), *PLACES[1:]))))
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (attend(features=257, period=999), "features must be at most 256, not 257"),
+        (attend(features=0), "features must be at least 1, not 0"),
+        (attend(period=25), "period must be at least 26 for 8 features, not 25"),
+        (attend(scale_shift=41), "scale_shift must be at most 40, not 41"),
+        (attend(keys_scores=5), "keys_scores must be 1 to the 4 rows, not 5"),
+        (attend(keys_exp=0), "keys_exp must be 1 to the 4 rows, not 0"),
+        (attend(record=2), "record must be below the 2 records, not 2"),
+        (
+            replace(attend(), operands=(Operand(57), *PLACES[1:])),
+            "keys must lie in words 0 to 63, not 57 to 64",
+        ),
+        (
+            replace(attend(), operands=(*PLACES[:3], Operand(9))),
+            "value memory must lie in words 0 to 15, not 9 to 16",
+        ),
+        (divide(lanes=3), "lanes must be at most the 2 lanes, not 3"),
+        (divide(shift=32), "shift must be at most 31, not 32"),
+        (divide(record=2), "record must be below the 2 records, not 2"),
+        (divide(rows=9), "value memory must lie in words 0 to 15, not 8 to 16"),
+        (matmul(), "array.kind must be dense for MATMUL, not fusemax"),
+    ],
+)
+def test_an_attention_instruction_that_cannot_run(bad: Instruction, message: str) -> None:
+    with pytest.raises(ArchsimError) as caught:
+        verify(ATTENTION, program(bad))
+    assert str(caught.value) == f"instruction 0 ({bad}): {message}"
+
+
+@pytest.mark.parametrize("instruction", [attend(), divide()])
+def test_attention_is_not_for_a_dense_array(instruction: Instruction) -> None:
+    expected = f"array.kind must be fusemax for {instruction.opcode.name}, not dense"
+    with pytest.raises(ArchsimError, match=f"{expected}$"):
+        verify(ARCH, program(instruction))
+
+
+TERNARY = replace(ARCH, array=replace(ARCH.array, kind="ternary", weight_words=100))
+GATED = replace(TERNARY, vector=replace(TERNARY.vector, gated=True))
+ONE = {"w_rows": 1}
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (changed(vector(), res_buffer=1), "res_buffer must be 0 where vector.gated is false, not 1"),
+        (changed(vector(), uniform=1), "uniform must be 0 where vector.gated is false, not 1"),
+        (changed(vector(), lookup=3), "lookup must be below 3 where vector.gated is false, not INTERPOLATE"),
+        (changed(vector(), reduce=5), "reduce must be below 5 where vector.gated is false, not ABSMAX"),
+        (changed(vector(), pre=2), "source must be SCRATCHPAD or BUFFER where pre is SCALE, not ACCUMULATOR"),
+        (load(Operand(0), Operand(0), space=3), "space must be SCRATCHPAD or PARAMETERS, not WEIGHTS"),
+    ],
+)
+def test_what_only_other_machines_do(bad: Instruction, message: str) -> None:
+    with pytest.raises(ArchsimError) as caught:
+        verify(ARCH, program(bad))
+    assert str(caught.value) == f"instruction 0 ({bad}): {message}"
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (matmul(), "w_rows and transpose must be 1 and 0 on a ternary array, not 4 and 0"),
+        (
+            changed(matmul(), w_rows=1, transpose=1),
+            "w_rows and transpose must be 1 and 0 on a ternary array, not 1 and 1",
+        ),
+        (changed(matmul(), **ONE), "stationary operand must lie in words 0 to 99, not 1024 to 1024"),
+        (
+            replace(changed(matmul(), **ONE, k_chunks=9, w_k_stride=12), operands=(Operand(0), Operand(4))),
+            "stationary operand must lie in words 0 to 99, not 4 to 100",
+        ),
+        (load(Operand(0), Operand(100), space=3), "local address must lie in words 0 to 99, not 100 to 103"),
+        (
+            load(Operand(0), Operand(9), space=3, segments=2, local_stride=90),
+            "local address must lie in words 0 to 99, not 9 to 102",
+        ),
+        (changed(vector(), pre=1), "source must be SCRATCHPAD or BUFFER where pre is NORM, not ACCUMULATOR"),
+        (
+            changed(vector(), residual=1, res_buffer=1, chunks=2, res_stride=60),
+            "residual must lie in words 0 to 63, not 0 to 64",
+        ),
+        (
+            replace(changed(vector(), affine=1, chunks=17), operands=(Operand(0), Operand(9), Operand(0))),
+            "parameters must lie in words 0 to 15, not 0 to 16",
+        ),
+    ],
+)
+def test_what_a_gated_ternary_machine_cannot_run(bad: Instruction, message: str) -> None:
+    with pytest.raises(ArchsimError) as caught:
+        verify(GATED, program(bad))
+    assert str(caught.value) == f"instruction 0 ({bad}): {message}"
+
+
+def test_what_a_gated_ternary_machine_runs() -> None:
+    one = {"affine": 1, "uniform": 1, "residual": 2, "res_buffer": 1, "lookup": 3, "reduce": 5, "pre": 2}
+    at_99 = replace(changed(matmul(), **ONE), operands=(Operand(0), Operand(99)))
+    verify(GATED, program(changed(vector(), chunks=17, **one), at_99))
+    verify(GATED, program(load(Operand(0), Operand(96), space=3)))
+    wide = replace(GATED, array=replace(GATED.array, rows=20, cols=20))
+    with pytest.raises(ArchsimError, match=r"beats must be a multiple of a weight word's 10, not 4$"):
+        verify(wide, program(load(Operand(0), Operand(9), space=3)))
 
 
 def test_registers_move_by_whole_beats() -> None:

@@ -69,14 +69,15 @@ def test_a_row_has_four_shares_and_the_longest_wait() -> None:
 
 def test_layers_name_the_kernel_that_waits_longest() -> None:
     found = whole(
-        spent("start", 0, (HAND_OVER, 5)),
+        spent("(start)", 0, (HAND_OVER, 5)),
+        spent("start", 0, (HAND_OVER, 2)),
         spent("Q.0", 90, (ARRAY_DRAIN, 10)),
         spent("K.0", 10, (ARRAY_DRAIN, 20)),
         spent("Q.1", 50, (READ_LATENCY, 50)),
     )
     rows = wait_rows(found)
     assert [(row.name, row.cycles, row.worst) for row in rows] == [
-        ("net", 5, "start"),
+        ("(start)", 7, "(start)"),
         ("layer 0", 130, "K.0"),
         ("layer 1", 100, "Q.1"),
     ]

@@ -47,13 +47,17 @@ def test_verilator_has_nothing_to_say(design: Design, warnings: tuple[str, ...])
 
 def test_registers_are_those_of_the_document(design: Design) -> None:
     assert design.registers["status"] == 4
-    assert len(design.registers) == 6 + 19 + 16
+    assert len(design.registers) == 6 + 20 + 16
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"array.kind": "fusemax"}, "array.kind must be 'dense', not 'fusemax'"),
+        (
+            {"array.kind": "sparse"},
+            "array.kind must be one of ('dense', 'fusemax', 'ternary'), not 'sparse'",
+        ),
+        ({"array.kind": "ternary"}, "array.weight_words must be in 1..65536, not 0"),
         ({"array.rows": 0}, "array.rows must be in 1..256, not 0"),
         ({"bus.bytes": 128}, "bus.bytes must be 4, 8, 16, 32 or 64, not 128"),
         (

@@ -248,6 +248,8 @@ def test_error_responses_are_remembered_and_the_run_ends(bad: range, status: int
         Instruction(Opcode.SET, fields={"reg": 0, "imm": 1}),
         Instruction(Opcode.LOOP, fields={"imm": 0}),
         END,
+        Instruction(Opcode.ATTEND),
+        Instruction(Opcode.DIVIDE),
         sync(Opcode.SYNC_ARRAY),
     ],
 )

@@ -95,5 +95,5 @@ def test_what_does_not_fit_is_refused(instruction: Instruction, message: str) ->
 def test_bytes_that_are_no_program_are_refused() -> None:
     with pytest.raises(RtlError, match=r"^program size must be a multiple of 64 bytes, not 65$"):
         decode(bytes(65))
-    with pytest.raises(RtlError, match=r"^opcode must be in 0..14, not 15$"):
-        decode(bytes([15]).ljust(64, b"\0"))
+    with pytest.raises(RtlError, match=r"^opcode must be in 0..16, not 17$"):
+        decode(bytes([17]).ljust(64, b"\0"))

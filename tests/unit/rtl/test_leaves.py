@@ -206,7 +206,7 @@ def test_register_map_by_hand() -> None:
     assert REGISTER_MAP["cycles"] == 0x40
     assert REGISTER_MAP["instructions"] == 0x48
     assert REGISTER_MAP["table_reads"] == 0x40 + 18 * 8
-    assert REGISTER_MAP["stall_0"] == 0x40 + 19 * 8
+    assert REGISTER_MAP["stall_0"] == 0x40 + 20 * 8
     assert REGISTER_MAP["stall_15"] == COUNTER_ADDRESS + 8 * (COUNTERS - 1)
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from archsim._architecture import Architecture, Vector
 from archsim._isa import Destination, Engine, Lookup, Opcode, Pre, Reduce, Residual, Source
-from archsim._timing import vector_latency
+from archsim._timing import INTERPOLATION, vector_latency
 from rtl._command import command_layout
 from rtl._vector import WRITE_STAGE, VectorEngine
 from tests.naive_vector import Row, State, run_pass, run_table
@@ -92,6 +92,8 @@ def random_pass(arch: Architecture, rng: Random, **fixed: int) -> Command:
         "signals": draw(0, 1 << 16),
         "releases": draw(1, 1 << 16),
     }
+    if arch.vector.gated:
+        fields |= _gated(arch, rng, fields)
     fields |= fixed
     if fields["destination"] == Destination.BUFFER:
         fields |= {"op1": half, "dst_stride": rows, "chunks": 1}
@@ -100,6 +102,24 @@ def random_pass(arch: Architecture, rng: Random, **fixed: int) -> Command:
     if fields["source"] == Source.SCRATCHPAD:
         fields["op0"] = draw(0, 60)
     return fields
+
+
+def _gated(arch: Architecture, rng: Random, fields: Command) -> Command:
+    """What a gated unit adds, each part of it often."""
+    from_buffer = int(rng.integers(0, 2))
+    pre = fields["pre"] if fields["source"] else int(rng.choice([Pre.NONE, Pre.SCALE]))
+    # Passes fill the buffer's upper half; one that does so now may read its own words only.
+    place = arch.vector.buffer_words // 2
+    place += 0 if fields["destination"] == Destination.BUFFER else int(rng.integers(0, 4))
+    second = {"op2": place, "res_stride": int(rng.integers(0, 4))} if from_buffer else {}
+    return {
+        "res_buffer": from_buffer,
+        "uniform": int(rng.integers(0, 2)),
+        "lookup": int(rng.integers(0, 4)),
+        "reduce": int(rng.integers(0, 6)),
+        "pre": pre,
+        **second,
+    }
 
 
 def table(slot: int, op0: int) -> Command:
@@ -146,7 +166,7 @@ def run(arch: Architecture, start: State, commands: list[Command], **options: An
     }
     player = Player(
         engine=engine,
-        layout=LAYOUT,
+        layout=command_layout(Engine.VECTOR, gated=arch.vector.gated),
         commands=commands,
         memories=memories,
         store=store,
@@ -180,7 +200,8 @@ def check(arch: Architecture, start: State, commands: list[Command], **options: 
 
 
 def check_schedule(arch: Architecture, commands: list[Command], diary: Diary, *, prompt: bool) -> None:
-    latency = vector_latency(arch.array.cols)
+    gated = arch.vector.gated
+    latency, written = vector_latency(arch.array.cols, gated=gated), WRITE_STAGE + INTERPOLATION * gated
     releases, retires, ready = [], [], 0
     reads: dict[str, list[tuple[int, int]]] = {name: [] for name in diary.reads}
     writes = []
@@ -191,7 +212,7 @@ def check_schedule(arch: Architecture, commands: list[Command], diary: Diary, *,
             for port, address in ports(c, i, j):
                 reads[port].append((t, address))
             if c.get("destination") == Destination.SCRATCHPAD:
-                writes.append((t + WRITE_STAGE, c["op1"] + j * c["dst_stride"] + i))
+                writes.append((t + written, c["op1"] + j * c["dst_stride"] + i))
         e = s + len(slots)
         if c.get("releases"):
             releases.append((e, c["releases"]))
@@ -218,10 +239,10 @@ def ports(c: Command, i: int, j: int) -> list[tuple[str, int]]:
     used = []
     if c["source"] in names:
         used.append((names[Source(c["source"])], c["op0"] + j * c["src_stride"] + i))
-    if c["residual"] != Residual.NONE:
+    if c["residual"] != Residual.NONE and not c.get("res_buffer"):
         used.append(("residual_read", c["op2"] + j * c["res_stride"] + i))
     if c["affine"]:
-        used.append(("param_read", c["op3"] + j))
+        used.append(("param_read", c["op3"] + (0 if c.get("uniform") else j)))
     return used
 
 
@@ -241,6 +262,68 @@ def test_random_passes_match_the_contract(rows: int, cols: int, prompt: bool) ->
     commands.insert(10, sync(Opcode.SYNC_VECTOR, signals=9))
     options: dict[str, Any] = {} if prompt else {"gaps": iter(rng.integers(0, 9, size=99).tolist())}
     check(arch, random_state(arch, rng), commands, **options)
+
+
+@pytest.mark.parametrize(("rows", "cols", "prompt"), [(3, 5, True), (2, 2, False)])
+def test_random_gated_passes_match_the_contract(rows: int, cols: int, prompt: bool) -> None:
+    rng = np.random.default_rng((rows, cols, prompt, 1))
+    arch = architecture(rows, cols, vector=Vector(buffer_words=48, rows=13, tables=2, gated=True))
+    commands = [*tables(arch), *(random_pass(arch, rng) for _ in range(30))]
+    options: dict[str, Any] = {} if prompt else {"gaps": iter(rng.integers(0, 9, size=99).tolist())}
+    check(arch, random_state(arch, rng), commands, **options)
+
+
+def test_interpolation_over_its_whole_range() -> None:
+    """Both tables at all ends, and half-way between entries, where the rounding shows in every odd step."""
+    rng = np.random.default_rng(9)
+    arch = architecture(2, 3, vector=Vector(buffer_words=120, rows=60, tables=2, gated=True))
+    start = random_state(arch, rng)
+    edges = [32767, -32768, -1, 0, 127 << 8, (127 << 8) - 1, -256, -257, 255, 256]
+    halves = [int(h) * 256 + 128 for h in rng.permutation(np.arange(-128, 128))[:120]]
+    values = [*edges, *halves, *rng.integers(-32768, 32768, size=50).tolist()]
+    for address in range(60):
+        start.accumulators[address] = values[3 * address : 3 * address + 3]
+    once = {"rows": 60, "chunks": 1, "group": 3, "length": 3, "source": Source.ACCUMULATOR, "op0": 0}
+    passes = [
+        random_pass(
+            arch, rng, **(PLAIN | once | FILL | {"lookup": Lookup.INTERPOLATE}), res_buffer=0, slot=slot
+        )
+        for slot in range(2)
+    ]
+    for slot, command in enumerate(passes):
+        command["op1"] = 60 * slot
+    check(arch, start, [*tables(arch), *passes])
+
+
+@pytest.mark.parametrize("multiplier", [-32768, 32767])
+def test_wide_residual_products_at_their_ends(multiplier: int) -> None:
+    """The largest int16 operands under every shift right, 31 and 32 among them."""
+    rng = np.random.default_rng(8)
+    arch = architecture(2, 3, vector=Vector(buffer_words=144, rows=1, tables=1, gated=True))
+    start = random_state(arch, rng)
+    start.accumulators[0], start.accumulators[1] = [-32768, 32767, -32768], [32767, -32768, 1]
+    start.accumulators[2] = [0, 0, 0]
+    once = {"rows": 1, "chunks": 1, "group": 3, "length": 3, "source": Source.ACCUMULATOR}
+    fill = [random_pass(arch, rng, **(PLAIN | once | FILL), res_buffer=0, op0=place) for place in (0, 1)]
+    for place, command in enumerate(fill):
+        command["op1"] = place
+    products = [
+        random_pass(
+            arch,
+            rng,
+            **(PLAIN | once | FILL | {"residual": kind, "op0": 2 if kind == Residual.ADD else first}),
+            op2=1 - first,
+            res_buffer=1,
+            res_multiplier=multiplier,
+            res_shift=shift,
+        )
+        for kind in (Residual.ADD, Residual.MULTIPLY)
+        for first in (0, 1)
+        for shift in (0, 1, 14, 15, 16, *range(28, 35), 63)
+    ]
+    for place, command in enumerate(products, start=2):
+        command["op1"] = place
+    check(arch, start, [*tables(arch), *fill, *products])
 
 
 @pytest.mark.parametrize(

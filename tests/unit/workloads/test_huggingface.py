@@ -233,7 +233,7 @@ def test_opt_projects_its_embeddings(tmp_path: Path) -> None:
 BAD: list[tuple[dict[str, Any], str]] = [
     (
         {"model_type": "bort"},
-        "model_type must be one of bert, gpt2, llama, mistral, mixtral, opt, t5, vit, not 'bort'",
+        "model_type must be one of bert, gpt2, hgrn_bit, llama, mistral, mixtral, opt, t5, vit, not 'bort'",
     ),
     ({}, "model_type must be given, not missing"),
     (BERT | {"hidden_size": 13}, r"hidden_size must be a multiple of num_attention_heads \(3\), not 13"),
@@ -265,8 +265,27 @@ BAD: list[tuple[dict[str, Any], str]] = [
 
 @pytest.mark.parametrize(("fields", "message"), BAD)
 def test_wrong_fields_are_named(tmp_path: Path, fields: Mapping[str, Any], message: str) -> None:
-    with pytest.raises(WorkloadError, match=rf"config\.json: {message}$"):
+    with pytest.raises(WorkloadError, match=rf"config\.json(:1)?: {message}$"):
         _load(tmp_path, fields)
+
+
+def test_a_wrong_field_is_shown_with_its_line(tmp_path: Path) -> None:
+    path = tmp_path / "config.json"
+    fields = {
+        "label2id": {"num_hidden_layers": 7, "{ [": [[]]},
+        "note": 'a "quoted" : colon\n, "hidden_size": 3',
+        **BERT,
+        "num_hidden_layers": 0,
+    }
+    text = json.dumps(fields, indent=2)
+    line = 1 + text[: text.index('"num_hidden_layers": 0')].count("\n")
+    path.write_text(text.replace('"num_hidden_layers": 0', '"num_hidden_layers"\t\n :0'), encoding="utf-8")
+    message = rf"config\.json:{line}: num_hidden_layers must be an integer from 1 to 16777216, not 0$"
+    with pytest.raises(WorkloadError, match=message):
+        load_huggingface(path)
+    path.write_text(text, encoding="utf-16")
+    with pytest.raises(WorkloadError, match=message):
+        load_huggingface(path)
 
 
 @pytest.mark.parametrize("fields", [BERT, LLAMA, MIXTRAL, GPT2, T5, VIT])

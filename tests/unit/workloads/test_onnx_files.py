@@ -60,6 +60,18 @@ def test_symbolic_sizes_come_from_the_caller(tmp_path: Path) -> None:
         load_onnx(tmp_path / "m.onnx", shapes={"x": (2, 7, 13)})
     with pytest.raises(WorkloadError, match="shapes must be of the inputs x, not z"):
         load_onnx(tmp_path / "m.onnx", shapes={"z": (1,)})
+    with pytest.raises(
+        WorkloadError, match="seq must be left out, not 7: no input without a shape has a free"
+    ):
+        load_onnx(tmp_path / "m.onnx", shapes={"x": (2, 7, 12)}, seq=7)
+    with pytest.raises(WorkloadError, match=r"batch must be left out, not 3, where all inputs have shapes$"):
+        load_onnx(tmp_path / "m.onnx", shapes={"x": (2, 7, 12)}, batch=3)
+
+
+def test_a_length_that_no_input_has_is_refused(tmp_path: Path) -> None:
+    save(tmp_path / "m.onnx", [op("Relu", "x", "y")], {"x": noise(35, 3, 4)})
+    with pytest.raises(WorkloadError, match="seq must be left out, not 128: no input"):
+        load_onnx(tmp_path / "m.onnx", seq=128)
 
 
 def test_embedding_look_up_is_host_work(tmp_path: Path) -> None:
@@ -87,6 +99,9 @@ def test_unsupported_operators_are_listed_together_or_left_to_the_host(tmp_path:
     message = f"operators must be supported or named as host work, not {found}"
     with pytest.raises(WorkloadError, match=message):
         load_onnx(tmp_path / "m.onnx")
+    message = r"host operators must be of the graph \(Hardmax, NonZero, Relu\), not Hardmaxx, Loop$"
+    with pytest.raises(WorkloadError, match=message):
+        load_onnx(tmp_path / "m.onnx", host=("Hardmax", "NonZero", "Loop", "Hardmaxx"))
     model = load_onnx(tmp_path / "m.onnx", host=("Hardmax", "NonZero"))
     assert [(work.name, work.elements) for work in model.host] == [("Hardmax", 12), ("Hardmax", 12)]
 

@@ -138,6 +138,20 @@ def test_names_may_have_the_prefix_of_a_model_with_a_head(tmp_path: Path, prefix
 KEY = "encoder.layer.0.attention.self.key.weight"
 
 
+@pytest.mark.parametrize("prefix", ["", "bert."])
+def test_a_configuration_of_fewer_layers_is_refused(tmp_path: Path, prefix: str) -> None:
+    tensors = {prefix + name: values for name, values in _small().items()}
+    copies = {
+        name.replace("layer.0.", f"layer.{layer}."): values + 1
+        for name, values in tensors.items()
+        for layer in range(1, 11)
+        if "layer.0." in name
+    }
+    message = r"config\.json:1: num_hidden_layers must be the 11 layers of model\.safetensors, not 1$"
+    with pytest.raises(WorkloadError, match=message):
+        _saved(tmp_path, tensors | copies)
+
+
 def _without(t: dict[str, npt.NDArray[np.float32]]) -> None:
     del t[KEY]
 
