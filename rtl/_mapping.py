@@ -24,7 +24,7 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 Netlist = Mapping[str, Any]
 """A module as Yosys' JSON has it: ports, cells and nets."""
 
-_REVISION: Mapping[Family, str] = {"ecp5": "3", "xc7": "2", "xcup": "2", "xcu": "2"}
+_REVISION: Mapping[Family, str] = {"ecp5": "4", "xc7": "2", "xcup": "2", "xcu": "2"}
 """Changes when a family's flow below does, so that kept results of the old one are not used."""
 
 
@@ -89,19 +89,7 @@ def synthesis_script(flow: Flow, top: str) -> list[str]:
     switches = [*(["-nodsp"] if not flow.dsp else []), *(["-nobram"] if not flow.block_ram else [])]
     match flow.family:
         case "ecp5":
-            # ABC in place of ABC9, whose result Yosys 0.70 fails to put back for some of our modules
-            # (an assertion in rtlil.cc, line 3091). The steps behind it are those of synth_ecp5 itself.
-            command = " ".join(["synth_ecp5", "-noiopad", *switches, "-top", f"\\{top}"])
-            cells = "techmap -map +/lattice/cells_map_trellis.v"
-            return [
-                f"{command} -run begin:map_luts",
-                "abc -lut 4:7",
-                "clean",
-                cells,
-                "opt_lut_ins -tech lattice",
-                "clean",
-                "blackbox =A:whitebox",
-            ]
+            return [" ".join(["synth_ecp5", "-noiopad", *switches, "-top", f"\\{top}"])]
         case "xc7" | "xcup" | "xcu":
             command = " ".join(["synth_xilinx", "-family", flow.family, "-flatten", "-noiopad", "-noclkbuf"])
             uram = ["-uram"] if flow.family == "xcup" and flow.block_ram else []

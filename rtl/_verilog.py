@@ -22,8 +22,11 @@ _BLANK_MEMORY = re.compile(
 )
 
 
+_ELEMENT = re.compile(r"\\\S*\[\S* ")
+
+
 def finish(text: str) -> str:
-    """``text`` under the header, its zero-filled memories as loops.
+    r"""``text`` under the header, its zero-filled memories as loops.
 
     Before -> after::
 
@@ -31,8 +34,11 @@ def finish(text: str) -> str:
           rows[0] = 8'h00;             integer blank;
           rows[1] = 8'h00;   ->        for (blank = 0; blank < 2; blank = blank + 1) rows[blank] = 8'h00;
         end                          end
+
+    Names with brackets lose them: ``\sums[1] `` becomes ``\sums.1 ``. Yosys takes such a wire for bit 1 of
+    ``sums`` where it calls ABC9, and then joins the two or fails.
     """
-    return LINT_HEADER + _BLANK_MEMORY.sub(_as_loop, text)
+    return LINT_HEADER + _ELEMENT.sub(_without_brackets, _BLANK_MEMORY.sub(_as_loop, text))
 
 
 _BLANK_LOOP = re.compile(
@@ -46,6 +52,10 @@ def unfilled(text: str, *, from_words: int = 0) -> str:
     Synthesis takes minutes to fill a large memory word by word, and a block RAM starts at zero anyway.
     """
     return _BLANK_LOOP.sub(lambda loop: loop[0] if int(loop["words"]) < from_words else "", text)
+
+
+def _without_brackets(name: re.Match[str]) -> str:
+    return name[0].replace("[", ".").replace("]", "")
 
 
 def _as_loop(block: re.Match[str]) -> str:

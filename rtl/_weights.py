@@ -17,7 +17,7 @@ from archsim._trits import weight_memory
 from rtl._pipe import UNCHECKED, read_port
 
 BANK_WORDS = 8192
-"""Words of a bank: a block RAM of 16 Kbit is then two bits of all, with no choice behind it."""
+"""Words of a bank: a power of two leaves no block RAM of 16 Kbit half used, of whatever width."""
 
 
 def weight_write_port(arch: Architecture) -> wiring.Signature:

@@ -112,3 +112,9 @@ def test_blank_memory_becomes_a_loop() -> None:
 def test_filled_memory_is_left_alone() -> None:
     text = "  initial begin\n    rom[0] = 8'h00;\n    rom[1] = 8'h01;\n  end\n"
     assert finish(text) == LINT_HEADER + text
+
+
+def test_no_name_has_brackets_which_synthesis_would_read_as_a_bit() -> None:
+    text = finish("  wire \\sums[1] ;\n  assign \\sums[1]  = sums[3:2];\n  assign \\$2  = \\deep[1][0] ;\n")
+    lines = ["  wire \\sums.1 ;", "  assign \\sums.1  = sums[3:2];", "  assign \\$2  = \\deep.1.0 ;"]
+    assert text.splitlines()[-3:] == lines

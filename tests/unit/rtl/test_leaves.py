@@ -130,6 +130,28 @@ def test_wide_memory_writes_beats_and_reads_rows() -> None:
     simulate(memory, bench)
 
 
+@pytest.mark.parametrize(("kept", "whole"), [(3, 4), (4, 4), (8, 8)])
+def test_wide_memory_keeps_whole_beats_of_a_row(kept: int, whole: int) -> None:
+    """Rows of four beats of two bytes; the beats past those that are kept are written to no other place."""
+    memory = WideMemory(row_bytes=8, beat_bytes=2, depth=3, kept_bytes=kept)
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(memory.write.en, 1)
+        for beat in range(12):
+            ctx.set(memory.write.addr, beat)
+            ctx.set(memory.write.data, 0x101 * (beat + 1))
+            await ctx.tick()
+        ctx.set(memory.write.en, 0)
+        ctx.set(memory.read.en, 1)
+        for row in range(3):
+            ctx.set(memory.read.addr, row)
+            await ctx.tick()
+            wanted = bytes(4 * row + byte // 2 + 1 if byte < whole else 0 for byte in range(8))
+            assert ctx.get(memory.read.data).to_bytes(8, "little") == wanted
+
+    simulate(memory, bench)
+
+
 @pytest.mark.parametrize(("side", "bus_bytes"), [(4, 4), (8, 4), (2, 8), (1, 16)])
 def test_scratchpad_against_a_byte_array(side: int, bus_bytes: int) -> None:
     """Random accesses of all clients: values where no bank is shared, and the conflict bit always."""

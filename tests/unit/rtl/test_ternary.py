@@ -19,7 +19,7 @@ from rtl._command import command_layout
 from rtl._errors import RtlError
 from rtl._ternary import TernaryEngine
 from rtl._trits import TernarySums, Unpack
-from rtl._weights import WeightMemory
+from rtl._weights import BANK_WORDS, WeightMemory
 from tests.unit.rtl._bench import Command, Diary, Player, architecture, sync
 
 LAYOUT = command_layout(Engine.ARRAY)
@@ -229,6 +229,36 @@ def test_beats_fill_words_in_order(rows: int, cols: int, bus_bytes: int) -> None
     simulator.add_testbench(bench)
     simulator.run()
     assert found == wanted
+
+
+def test_words_of_two_banks() -> None:
+    """A segment across the edge of two banks, read back and forth; between two reads the word stays."""
+    arch = replace(machine(1, 1), array=Array(kind="ternary", rows=1, cols=1, weight_words=BANK_WORDS + 4))
+    places = range(BANK_WORDS - 3, BANK_WORDS + 4)
+    memory = WeightMemory(arch, weights=bytes([1, 1, 1, 1]) * (BANK_WORDS + 4))
+    order = [places[0], places[-1], places[1], BANK_WORDS, BANK_WORDS - 1, 0, *places]
+
+    async def bench(ctx: Any) -> None:
+        ctx.set(memory.write.en, 1)
+        for beat, place in enumerate(places):
+            ctx.set(memory.write.start, beat == 0)
+            ctx.set(memory.write.addr, place if beat == 0 else 0)
+            ctx.set(memory.write.data, 2 + beat)
+            await ctx.tick()
+        ctx.set(memory.write.en, 0)
+        for place in order:
+            ctx.set(memory.read.en, 1)
+            ctx.set(memory.read.addr, place)
+            await ctx.tick()
+            ctx.set(memory.read.en, 0)
+            ctx.set(memory.read.addr, BANK_WORDS ^ place)
+            await ctx.tick()
+            assert ctx.get(memory.read.data) == (2 + place - places[0] if place in places else 1)
+
+    simulator = Simulator(memory)
+    simulator.add_clock(1e-8)
+    simulator.add_testbench(bench)
+    simulator.run()
 
 
 def test_weights_are_for_ternary_arrays() -> None:
