@@ -32,7 +32,8 @@ class Component:
     """One kind of unit."""
 
     name: str
-    structures: Callable[[Architecture], Structures]
+    structures: Callable[[Architecture, str], Structures]
+    """Of an architecture, on a family."""
     count: Callable[[Architecture], int] = lambda arch: 1
     """Copies in a machine."""
 
@@ -67,7 +68,7 @@ def estimate_resources(arch: Architecture, *, family: str) -> ResourceEstimate:
             raise ArchsimError(
                 f"family must be one whose costs are known for {component.name}, not {family!r}"
             )
-        own = _priced(component.structures(arch), costs[component.name])
+        own = _priced(component.structures(arch, family), costs[component.name])
         found[component.name] = own.times(component.count(arch))
     for memory in memories(arch):
         found[memory.component] += Resources(bram=memory.copies * blocks(memory, family=family))
@@ -110,23 +111,35 @@ def _bits(count: int) -> int:
     return (count - 1).bit_length()
 
 
-def _one(arch: Architecture) -> Structures:
+def _small(arch: Architecture, family: str, component: str) -> tuple[int, int]:
+    """Memories of a component that stay in look-up tables: pieces of 16 words by 4 bits, and bits read."""
+    pieces = bits = 0
+    for shape in memories(arch):
+        if shape.component == component and not blocks(shape, family=family):
+            copies = shape.copies * shape.readers
+            pieces += copies * -(-shape.words // 16) * -(-shape.bits // 4)
+            bits += copies * shape.bits
+    return pieces, bits
+
+
+def _one(arch: Architecture, family: str) -> Structures:
     return (1,)
 
 
-def _element(arch: Architecture) -> Structures:
+def _element(arch: Architecture, family: str) -> Structures:
     """A processing element: itself, and the bits of the sums of a column."""
     return (1, 16 + _bits(arch.array.rows))
 
 
-def _lane(arch: Architecture) -> Structures:
-    """A lane: itself, and its function tables past two."""
-    return (1, max(0, arch.vector.tables - 2))
+def _lane(arch: Architecture, family: str) -> Structures:
+    """A lane: itself, and the address bits of its function tables past two."""
+    return (1, abs(_bits(arch.vector.tables) - 1))
 
 
-def _queue(arch: Architecture) -> Structures:
-    """A queue: itself, and the bits of its level."""
-    return (1, arch.queue_depth.bit_length())
+def _queue(arch: Architecture, family: str) -> Structures:
+    """A queue: itself, its second entry where that is the last, and small memories behind the first."""
+    behind = arch.queue_depth - 1
+    return (1, behind == 1, -(-behind // 16) if behind > 1 else 0)
 
 
 def _skews(arch: Architecture) -> Iterator[int]:
@@ -137,7 +150,7 @@ def _skews(arch: Architecture) -> Iterator[int]:
         yield 1 + col
 
 
-def _array(arch: Architecture) -> Structures:
+def _array(arch: Architecture, family: str) -> Structures:
     """Itself; bits of delay in registers, and in memories; columns; bits of control on their way."""
     rows, cols = arch.array.rows, arch.array.cols
     plain = [8 * n for n in _skews(arch) if not _is_ring(8, n)]
@@ -148,50 +161,48 @@ def _array(arch: Architecture) -> Structures:
     held = sum(plain) + sums * sum(deskew) + control
     ringed = len(rings) * 8 + (cols - len(deskew)) * sums
     latency = (rows + cols + 4) * 17 + (rows + cols) * (2 + _bits(arch.accumulator_words))
-    return (1, held, ringed, cols, latency)
+    return (1, held, ringed, cols, latency, *_small(arch, family, "array"))
 
 
 def _is_ring(bits: int, cycles: int) -> bool:
     return cycles >= _DELAY_CYCLES and bits * cycles >= _DELAY_BITS
 
 
-def _vector(arch: Architecture) -> Structures:
-    """Itself; lanes; address bits of buffer and records; bits of records in small memories."""
-    rows = arch.vector.rows
-    return (1, arch.array.cols, _bits(rows), _bits(arch.vector.buffer_words))
+def _vector(arch: Architecture, family: str) -> Structures:
+    """Itself; lanes; address bits of the records; small memories."""
+    return (1, arch.array.cols, _bits(arch.vector.rows), *_small(arch, family, "vector"))
 
 
-def _scratchpad(arch: Architecture) -> Structures:
-    """Itself; banks; bits of the multiplexers behind the banks; bits of the rows' addresses."""
+def _scratchpad(arch: Architecture, family: str) -> Structures:
+    """Itself; banks; bits behind the banks, and of their addresses; bits of a row; small memories."""
     banks, row_bits = arch.scratchpad.banks, 8 * arch.bank_row_bytes
     address = _bits(arch.scratchpad.words)
-    readers = 4 * row_bits + row_bits
-    return (1, banks, banks * readers, banks * address, row_bits)
+    return (1, banks, 5 * banks * row_bits, banks * address, row_bits, *_small(arch, family, "scratchpad"))
 
 
-def _load(arch: Architecture) -> Structures:
-    """Itself, bits of a beat, bits of the bursts in flight."""
+def _load(arch: Architecture, family: str) -> Structures:
+    """Itself, bits of a beat, bursts in flight."""
     return (1, 8 * arch.bus.bytes, arch.bus.outstanding)
 
 
-def _store(arch: Architecture) -> Structures:
-    """Itself, bits of a beat, beats in a row, bursts in flight."""
-    return (1, 8 * arch.bus.bytes, arch.bank_row_bytes // arch.bus.bytes, arch.bus.outstanding)
+def _store(arch: Architecture, family: str) -> Structures:
+    """Itself, bits of a beat, beats in a row past one, bursts in flight."""
+    return (1, 8 * arch.bus.bytes, arch.bank_row_bytes // arch.bus.bytes - 1, arch.bus.outstanding)
 
 
-def _core(arch: Architecture) -> Structures:
+def _core(arch: Architecture, family: str) -> Structures:
     """The wiring between units: itself and the bits of a beat."""
     return (1, 8 * arch.bus.bytes)
 
 
-def _parameters(arch: Architecture) -> Structures:
-    """Itself, and its write lanes."""
-    return (1, max(1, 8 * arch.word_bytes // arch.bus.bytes))
+def _parameters(arch: Architecture, family: str) -> Structures:
+    """Its write lanes; small memories."""
+    return (max(1, 8 * arch.word_bytes // arch.bus.bytes), *_small(arch, family, "parameters"))
 
 
-def _program(arch: Architecture) -> Structures:
-    """Itself, and its write lanes."""
-    return (1, max(1, 64 // arch.bus.bytes))
+def _program(arch: Architecture, family: str) -> Structures:
+    """Its write lanes; small memories."""
+    return (max(1, 64 // arch.bus.bytes), *_small(arch, family, "program"))
 
 
 COMPONENTS: tuple[Component, ...] = (
@@ -205,7 +216,7 @@ COMPONENTS: tuple[Component, ...] = (
     Component(name="program", structures=_program),
     Component(name="load", structures=_load),
     Component(name="store", structures=_store),
-    Component(name="sequencer", structures=lambda arch: (1, _bits(arch.program_words + 1))),
+    Component(name="sequencer", structures=lambda arch, family: (1, _bits(arch.program_words + 1))),
     Component(name="semaphores", structures=_one),
     Component(name="registers", structures=_one),
     *(

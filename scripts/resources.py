@@ -16,7 +16,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from archsim import Architecture, Array, Bus, Scratchpad, Vector, estimate_resources, load_architecture
+from archsim import (
+    Architecture,
+    Array,
+    Bus,
+    Scratchpad,
+    Vector,
+    architecture_text,
+    estimate_resources,
+    load_architecture,
+)
 from archsim._resources import COMPONENTS
 from archsim._resources_value import RESOURCE_NAMES, resources_of
 from rtl import build_cached
@@ -100,7 +109,12 @@ def mapped_row(arch: Architecture, family: str) -> dict[str, Any]:
         for name, each in mapped.netlists.items()
     }
     total = resources_of(count_cells(mapped), family=family)
-    return {"total": total.as_dict(), "components": {name: each.as_dict() for name, each in own.items()}}
+    text = architecture_text(arch)
+    return {
+        "architecture": text,
+        "total": total.as_dict(),
+        "components": {name: each.as_dict() for name, each in own.items()},
+    }
 
 
 def component_of(unit: str) -> str:
@@ -119,7 +133,7 @@ def calibrate(rows: dict[str, Any], family: str) -> str:
     lines = [f"# Written by scripts/resources.py --calibrate from {len(known)} machines mapped by Yosys."]
     for component in COMPONENTS:
         lines.append(f"{component.name}:")
-        structures = np.array([component.structures(arch) for arch, _ in known], float)
+        structures = np.array([component.structures(arch, family) for arch, _ in known], float)
         for name in ("lut", "ff", "dsp"):
             counts = np.array([row["components"][component.name][name] for _, row in known], float)
             costs = solve(structures, counts)
@@ -220,6 +234,10 @@ def main() -> None:
             print(f"{family}: {arch.name}", file=sys.stderr, flush=True)
             rows[family][arch.name] = mapped_row(arch, family)
             store.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
+        for arch, _ in machines():
+            if arch.name in rows[family]:
+                rows[family][arch.name]["architecture"] = architecture_text(arch)
+        store.write_text(json.dumps(rows, indent=1, sort_keys=True) + "\n")
         if arguments.calibrate:
             folder = Path("archsim/library/resources")
             folder.mkdir(parents=True, exist_ok=True)
