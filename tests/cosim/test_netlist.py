@@ -12,7 +12,7 @@ from rtl._mapping import Flow
 from rtl._netlist import netlist_design
 from tests.cosim.programs import Product, copy_case, machine
 
-pytestmark = pytest.mark.cosim
+pytestmark = [pytest.mark.cosim, pytest.mark.slow]
 
 SLOW = Memory(read_latency=40, read_interval=3, write_latency=9, write_interval=2)
 

@@ -15,7 +15,7 @@ from rtl._synthesize import Options, copy_files, synthesize
 from rtl._units import module_of, ports_of
 from tests.cosim.programs import machine
 
-pytestmark = pytest.mark.cosim
+pytestmark = [pytest.mark.cosim, pytest.mark.slow]
 
 CIRCUIT = """
 module archsim_core(clk, rst, a, b, y);
