@@ -14,7 +14,7 @@ export PATH := $(CURDIR)/$(BIN):$(PATH)
 export PYTHONDONTWRITEBYTECODE :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test check test-all bench results io-curve resources format clean lock
+.PHONY: help setup demo test check test-all bench results io-curve resources area format clean lock
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -59,6 +59,9 @@ io-curve: setup ## Traffic beside its lower bound, from 4 KiB to 64 MiB; the pag
 
 resources: setup ## Machines mapped by Yosys beside the estimate; resumable; the page under sim_results.
 	$(BIN)/python scripts/resources.py
+
+area: setup ## Int8 arrays beside ternary ones in LUT, FF and multipliers; resumable; the page under sim_results.
+	$(BIN)/python scripts/area.py
 
 format: setup ## Rewrite the sources in the one format.
 	$(BIN)/ruff format $(SOURCES)

@@ -16,7 +16,10 @@ SEQ_START = 3
 INTERPOLATION = 2
 """Stages by which interpolation makes a gated vector unit longer: a product and a sum."""
 
-STORE_LEAD = 3
+SCRATCHPAD_READ = 3
+"""Cycles from a read's issue to its data: the request's register, the memory, and its output's register."""
+
+STORE_LEAD = SCRATCHPAD_READ + 2
 """Cycles from a write burst's address handshake to its first data beat, at the earliest."""
 
 
@@ -27,7 +30,7 @@ def tree_depth(lanes: int) -> int:
 
 def array_latency(rows: int, cols: int) -> int:
     """Cycles from the issue of a streamed word to its accumulator words being written."""
-    return rows + cols + 4
+    return rows + cols + SCRATCHPAD_READ + 2
 
 
 def ternary_latency(rows: int, group: int) -> int:
@@ -37,12 +40,13 @@ def ternary_latency(rows: int, group: int) -> int:
     the sums of each group take one stage more, and the sign of what is chosen another. A tree of adders
     and the accumulators follow.
     """
-    return 5 + tree_depth(rows) if group == 1 else 7 + tree_depth(-(-rows // group))
+    stages, leaves = (4, rows) if group == 1 else (6, -(-rows // group))
+    return SCRATCHPAD_READ + stages + tree_depth(leaves)
 
 
 def vector_latency(lanes: int, *, gated: bool = False) -> int:
     """Cycles from a slot's issue to its results, row record included, being written."""
-    return 36 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
+    return SCRATCHPAD_READ + 41 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
 
 
 # An array of kind fusemax (``docs/attention-machine.md``).
@@ -50,7 +54,7 @@ def vector_latency(lanes: int, *, gated: bool = False) -> int:
 
 def attend_latency(rows: int, cols: int) -> int:
     """Cycles from the last issue of an ATTEND to its denominators being written, in the last lane too."""
-    return rows + cols + 3
+    return rows + cols + SCRATCHPAD_READ + 2
 
 
 def feedback(rows: int) -> int:

@@ -9,13 +9,16 @@ from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
-from rtl._pipe import UNCHECKED, delayed, read_port
+from rtl._pipe import UNCHECKED, delayed, delayed_word, read_port
 
 ADD_LEAD = 3
 """Cycles from an addition's announcement to its sums."""
 
 ADD_LATENCY = 1
 """Cycles from the sums to the cycle in which the word is written."""
+
+READ_LATENCY = 2
+"""Cycles from a read's issue to its data: the memory, and its output's register."""
 
 
 class Accumulators(wiring.Component):
@@ -29,7 +32,8 @@ class Accumulators(wiring.Component):
     sums:
         C addends.
     read:
-        Port of the vector unit. Reading a word in the cycle in which it is written is undefined.
+        Port of the vector unit, whose data come ``READ_LATENCY`` cycles after ``en``. Reading a word in
+        the cycle in which it is written is undefined.
 
     One addition can be announced every cycle, to any word: the four that are on their way are
     forwarded.
@@ -52,7 +56,8 @@ class Accumulators(wiring.Component):
         m = Module()
         m.submodules.memory = memory = Memory(shape=self._word, depth=self.words, init=[], attrs=UNCHECKED)
         fetch, read, write = memory.read_port(), memory.read_port(), memory.write_port()
-        m.d.comb += [read.en.eq(self.read.en), read.addr.eq(self.read.addr), self.read.data.eq(read.data)]
+        m.d.comb += [read.en.eq(self.read.en), read.addr.eq(self.read.addr)]
+        m.d.comb += self.read.data.eq(delayed_word(m, read.data.as_value(), READ_LATENCY - 1))
 
         address = self.add.addr[: len(fetch.addr)]
         valid, places = [self.add.valid], [address]

@@ -26,45 +26,66 @@ def extra_verilog(arch: Architecture) -> str:
 
 
 class Walk(wiring.Component):
-    """Addresses of a nest of n_chunks x k_chunks tiles, one tile a ``step``.
+    """Addresses of a nest of n_chunks x k_chunks tiles, one tile a ``step`` and one word a ``move``.
 
     Members
     -------
     start:
         Begin at tile (0, 0), which takes the origins and the counts; the strides hold from then on.
-    step:
-        Go on to the next tile, k innermost.
-    base, base_n:
-        Address of the tile for a walk over (n, k), and for one over n alone.
+    step, move:
+        Go on to the next tile, k innermost; to the tile's next word. A ``step`` goes before a ``move``.
+    address, address_n:
+        The word for a walk over (n, k), and for one over n alone: registers, since a memory's address
+        that an adder makes is late.
     first_k, last:
         The tile is the first one of its n; the last one of the nest.
     """
 
     def __init__(self) -> None:
-        outputs = {"base": Out(32), "base_n": Out(32), "first_k": Out(1), "last": Out(1)}
-        pulses = {"start": In(1), "step": In(1)}
+        outputs = {"address": Out(32), "address_n": Out(32), "first_k": Out(1), "last": Out(1)}
+        pulses = {"start": In(1), "step": In(1), "move": In(1)}
         chunks = {"k_chunks": In(_BITS), "n_chunks": In(_BITS)}
         addresses = dict.fromkeys(("origin", "origin_n", "k_stride", "n_stride", "stride_n"), In(32))
         super().__init__({**outputs, **pulses, **chunks, **addresses})
 
     def elaborate(self, platform: object) -> Any:
-        """Two counters and three running sums; no multiplier."""
+        """Two counters and three running sums; no multiplier, and no comparison in the cycle of its use."""
         m = Module()
-        k, n, k_last, n_last = (Signal(_BITS, name=name) for name in ("k", "n", "k_last", "n_last"))
-        row = Signal(32)
         last_k = Signal()
-        m.d.comb += [last_k.eq(k == k_last), self.first_k.eq(k == 0)]
-        m.d.comb += self.last.eq(last_k & (n == n_last))
+        self._turns(m, last_k)
+        row, base, base_n = (Signal(32, name=name) for name in ("row", "base", "base_n"))
+        next_row, next_base, next_n = (Signal(32, name=f"next_{name}") for name in ("row", "base", "n"))
+        m.d.comb += [
+            next_row.eq(row + self.n_stride),
+            next_base.eq(base + self.k_stride),
+            next_n.eq(base_n + self.stride_n),
+        ]
         with m.If(self.start):
-            m.d.sync += [k.eq(0), n.eq(0), k_last.eq(self.k_chunks - 1), n_last.eq(self.n_chunks - 1)]
-            m.d.sync += [self.base.eq(self.origin), row.eq(self.origin), self.base_n.eq(self.origin_n)]
+            m.d.sync += [place.eq(self.origin) for place in (row, base, self.address)]
+            m.d.sync += [place.eq(self.origin_n) for place in (base_n, self.address_n)]
         with m.Elif(self.step & last_k):
-            m.d.sync += [k.eq(0), n.eq(n + 1)]
-            m.d.sync += [self.base.eq(row + self.n_stride), row.eq(row + self.n_stride)]
-            m.d.sync += self.base_n.eq(self.base_n + self.stride_n)
+            m.d.sync += [place.eq(next_row) for place in (row, base, self.address)]
+            m.d.sync += [place.eq(next_n) for place in (base_n, self.address_n)]
         with m.Elif(self.step):
-            m.d.sync += [k.eq(k + 1), self.base.eq(self.base + self.k_stride)]
+            m.d.sync += [base.eq(next_base), self.address.eq(next_base), self.address_n.eq(base_n)]
+        with m.Elif(self.move):
+            m.d.sync += [self.address.eq(self.address + 1), self.address_n.eq(self.address_n + 1)]
         return m
+
+    def _turns(self, m: Any, last_k: Signal) -> None:
+        """Turns left of both loops, and whether it is the last one of each."""
+        k, n, k_last = (Signal(_BITS, name=name) for name in ("k_left", "n_left", "k_last"))
+        last_n, is_single = Signal(), Signal()
+        m.d.comb += self.last.eq(last_k & last_n)
+        with m.If(self.start):
+            m.d.sync += [k.eq(self.k_chunks - 1), k_last.eq(self.k_chunks - 1), n.eq(self.n_chunks - 1)]
+            m.d.sync += [last_k.eq(self.k_chunks == 1), is_single.eq(self.k_chunks == 1)]
+            m.d.sync += [last_n.eq(self.n_chunks == 1), self.first_k.eq(1)]
+        with m.Elif(self.step & last_k):
+            m.d.sync += [k.eq(k_last), last_k.eq(is_single), self.first_k.eq(1)]
+            m.d.sync += [n.eq(n - 1), last_n.eq(n == 1)]
+        with m.Elif(self.step):
+            m.d.sync += [k.eq(k - 1), last_k.eq(k == 1), self.first_k.eq(0)]
 
 
 class Tiles(wiring.Component):
@@ -98,36 +119,60 @@ class Tiles(wiring.Component):
         """One counter of the cycle within the phase, and the two walks that the phases step."""
         m = Module()
         m.submodules.weights, m.submodules.rows = weights, rows = Walk(), Walk()
-        command = self.held
-        lead, final = Signal(), Signal()
-        length, rows_last, period_last = Signal(_BITS), Signal(_BITS), Signal(_BITS)
-        w_done = Signal()
-        is_end = Signal()
-        new = self.command
+        command, new = self.held, self.command
+        lead, final, w_done, is_end = Signal(), Signal(), Signal(), Signal()
+        has_row, has_weight = Signal(), Signal()
         m.d.comb += [
-            is_end.eq(self.busy & (self.index == length)),
             self.end.eq(is_end & final),
-            self.weight.eq(self.busy & ~w_done & (self.index < command.w_rows)),
-            self.row.eq(self.busy & ~lead & (self.index < command.rows)),
-            self.w_addr.eq(weights.base + self.index),
-            self.x_addr.eq(rows.base + self.index),
-            self.acc_addr.eq(rows.base_n + self.index),
+            self.weight.eq(self.busy & ~w_done & has_weight),
+            self.row.eq(self.busy & ~lead & has_row),
+            self.w_addr.eq(weights.address),
+            self.x_addr.eq(rows.address),
+            self.acc_addr.eq(rows.address_n),
+            weights.move.eq(self.busy),
+            rows.move.eq(self.busy & ~lead),
             self.fresh.eq(rows.first_k & ~command.accumulate),
         ]
+        ends = w_done | weights.last
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), lead.eq(1), final.eq(0), w_done.eq(0), self.index.eq(0)]
-            m.d.sync += [command.eq(new), length.eq(new.w_rows - 1), rows_last.eq(new.rows - 1)]
-            m.d.sync += period_last.eq(Mux(new.rows > new.w_rows, new.rows, new.w_rows) - 1)
+            m.d.sync += [self.busy.eq(1), lead.eq(1), final.eq(0), w_done.eq(0), command.eq(new)]
         with m.Elif(is_end):
-            ends = w_done | weights.last
-            m.d.sync += [self.index.eq(0), lead.eq(0), w_done.eq(ends), final.eq(ends)]
-            m.d.sync += [length.eq(Mux(ends, rows_last, period_last)), self.busy.eq(~final)]
-        with m.Elif(self.busy):
-            m.d.sync += self.index.eq(self.index + 1)
+            m.d.sync += [lead.eq(0), w_done.eq(ends), final.eq(ends), self.busy.eq(~final)]
+        self._phase(m, is_end, ends)
+        self._issued(m, is_end, has_row, new.rows)
+        self._issued(m, is_end, has_weight, new.w_rows)
         self._walk(m, weights, is_end, self.command.op1, (command.w_k_stride, command.w_n_stride))
         self._walk(m, rows, is_end & ~lead, self.command.op0, (command.x_k_stride, 0))
         m.d.comb += [rows.origin_n.eq(self.command.op2), rows.stride_n.eq(command.acc_n_stride)]
         return m
+
+    def _phase(self, m: Any, is_end: Any, ends: Any) -> None:
+        """The cycle within the phase, and whether it is the last one: of the first phase w_rows cycles."""
+        new = self.command
+        left, rows_last, period_last = (Signal(_BITS, name=name) for name in ("left", "rows", "period"))
+        at_end, one_row, one_cycle = Signal(), Signal(), Signal()
+        is_longer = new.rows > new.w_rows
+        m.d.comb += is_end.eq(self.busy & at_end)
+        with m.If(self.start):
+            m.d.sync += [self.index.eq(0), left.eq(new.w_rows - 1), at_end.eq(new.w_rows == 1)]
+            m.d.sync += [rows_last.eq(new.rows - 1), one_row.eq(new.rows == 1)]
+            m.d.sync += period_last.eq(Mux(is_longer, new.rows, new.w_rows) - 1)
+            m.d.sync += one_cycle.eq(Mux(is_longer, new.rows == 1, new.w_rows == 1))
+        with m.Elif(is_end):
+            m.d.sync += [self.index.eq(0), left.eq(Mux(ends, rows_last, period_last))]
+            m.d.sync += at_end.eq(Mux(ends, one_row, one_cycle))
+        with m.Elif(self.busy):
+            m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1), at_end.eq(left == 1)]
+
+    def _issued(self, m: Any, is_end: Any, more: Signal, count: Any) -> None:
+        """``more``: the cycle within the phase is one of the first ``count``, at the start the command's."""
+        some, last = Signal(), Signal(_BITS)
+        with m.If(self.start):
+            m.d.sync += [more.eq(count != 0), some.eq(count != 0), last.eq(count - 1)]
+        with m.Elif(is_end):
+            m.d.sync += more.eq(some)
+        with m.Elif(self.index == last):
+            m.d.sync += more.eq(0)
 
     def _walk(self, m: Any, walk: Walk, step: Any, origin: Any, strides: tuple[Any, Any]) -> None:
         m.d.comb += [

@@ -9,6 +9,7 @@ from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In
 
 from archsim._architecture import Architecture
+from archsim._timing import SCRATCHPAD_READ
 from rtl._attend_lane import (
     ADDRESS_BITS,
     CONTROL,
@@ -24,7 +25,7 @@ from rtl._pipe import delayed, delayed_word, module_text, placed, read_port
 
 ELEMENT_MODULE = "archsim_attend_pe"
 LANE_MODULE = "archsim_attend_lane"
-EDGE = 2
+EDGE = SCRATCHPAD_READ + 1
 """Cycles from a slot's issue to the corner element's step: the scratchpad's, and the edge register's."""
 
 CORNER = data.StructLayout(
@@ -61,7 +62,7 @@ class AttendGrid(wiring.Component):
     corner, control:
         The slot's step for the elements, and for the lanes.
     x_word, w_word:
-        The words of K or V, and of Q, one cycle after the issue.
+        The words of K or V, and of Q, SCRATCHPAD_READ cycles after the issue.
     value_read, record_read:
         Words of C numerators and of C denominators, for the divider.
     """
@@ -103,7 +104,7 @@ class AttendGrid(wiring.Component):
 
     def _left_edge(self, m: Any, elements: list[Any]) -> None:
         """Row r is fed r cycles after row 0: its byte, or whether it has a key."""
-        corner = delayed(m, self.corner.as_value(), 1)
+        corner = delayed(m, self.corner.as_value(), SCRATCHPAD_READ)
         first = data.View(CORNER, corner)
         masking = (first.step == Step.FINISH) | (first.step == Step.MAXIMUM)
         step = first.step
@@ -115,7 +116,7 @@ class AttendGrid(wiring.Component):
 
     def _top_edge(self, m: Any, elements: list[Any], lanes: list[Any]) -> None:
         """Column c is fed c cycles after column 0."""
-        top = delayed_word(m, self._top_word(m), 1)
+        top = delayed_word(m, self._top_word(m), SCRATCHPAD_READ)
         for c, (element, lane) in enumerate(zip(elements, lanes, strict=True)):
             entry = data.View(_TOP, top)
             query = delayed_word(m, self.w_word[8 * c : 8 * c + 8], c)

@@ -36,11 +36,12 @@ LEDS = 8
 _RESET_CYCLES = 16
 
 PLL_MODEL = """
-module EHXPLLL(input CLKI, input CLKFB, output CLKOP, output LOCK);
-  parameter CLKI_DIV = 1; parameter CLKFB_DIV = 1; parameter CLKOP_DIV = 1;
-  parameter CLKOP_ENABLE = "ENABLED";
-  parameter CLKOP_CPHASE = 0; parameter CLKOP_FPHASE = 0; parameter FEEDBK_PATH = "CLKOP";
-  assign CLKOP = CLKI; assign LOCK = 1'b1;
+module EHXPLLL(input CLKI, input CLKFB, output CLKOP, output CLKOS, output LOCK);
+  parameter CLKI_DIV = 1; parameter CLKFB_DIV = 1; parameter CLKOP_DIV = 1; parameter CLKOS_DIV = 1;
+  parameter CLKOP_ENABLE = "ENABLED"; parameter CLKOS_ENABLE = "ENABLED";
+  parameter CLKOP_CPHASE = 0; parameter CLKOP_FPHASE = 0;
+  parameter CLKOS_CPHASE = 0; parameter CLKOS_FPHASE = 0; parameter FEEDBK_PATH = "CLKOS";
+  assign CLKOP = CLKI; assign CLKOS = CLKI; assign LOCK = 1'b1;
 endmodule
 """
 """A loop that passes its input on, for simulation, where only cycles count."""
@@ -121,7 +122,7 @@ class BoardTop(wiring.Component):
 
     def _clock(self, m: Module) -> None:
         """The loop, and a reset that ends some cycles after it has locked."""
-        clock, locked = Signal(name="core_clock"), Signal()
+        clock, feedback, locked = Signal(name="core_clock"), Signal(name="feedback"), Signal()
         m.domains.sync = ClockDomain()
         m.domains.early = ClockDomain(reset_less=True)
         count = Signal(range(_RESET_CYCLES + 1))
@@ -135,15 +136,20 @@ class BoardTop(wiring.Component):
         m.submodules.pll = Instance(
             "EHXPLLL",
             p_CLKI_DIV=self.pll.input_div,
-            p_CLKFB_DIV=self.pll.feedback_div,
+            p_CLKFB_DIV=1,
             p_CLKOP_DIV=self.pll.output_div,
             p_CLKOP_ENABLE="ENABLED",
             p_CLKOP_CPHASE=self.pll.output_div // 2,
             p_CLKOP_FPHASE=0,
-            p_FEEDBK_PATH="CLKOP",
+            p_CLKOS_DIV=self.pll.feedback_div,
+            p_CLKOS_ENABLE="ENABLED",
+            p_CLKOS_CPHASE=self.pll.feedback_div // 2,
+            p_CLKOS_FPHASE=0,
+            p_FEEDBK_PATH="CLKOS",
             i_CLKI=self.clk,
-            i_CLKFB=clock,
+            i_CLKFB=feedback,
             o_CLKOP=clock,
+            o_CLKOS=feedback,
             o_LOCK=locked,
         )
 

@@ -58,17 +58,29 @@ def field_shape(name: str, width: int) -> unsigned | signed:
     return signed(width) if name in SIGNED else unsigned(width)
 
 
+TRANSFER_OPERANDS = 2
+"""Operands of LOAD and STORE."""
+
+
 def command_layout(engine: Engine, kind: ArrayKind = "dense", *, gated: bool = False) -> data.StructLayout:
     """A decoded instruction of ``engine``: opcode, ``is_sync``, masks, operands and payload fields.
 
     ``op0`` .. ``op3`` are resolved, base plus register. A field that the opcode at hand does not
-    have carries no meaning.
+    have carries no meaning. LOAD and STORE have only what a transfer needs: there ``is_sync`` is set for
+    a transfer of no beats too, and ``beats`` is one less than a segment's beats.
     """
+    if engine in (Engine.LOAD, Engine.STORE):
+        return _transfer_layout(engine)
     header = {"opcode": 8, "is_sync": 1, "signals": SEMAPHORES, "releases": SEMAPHORES}
     operands = {f"op{index}": 32 for index in range(OPERANDS)}
     fields = payload_fields(engine, kind, gated=gated)
     payload = {name: field_shape(name, width) for name, width in fields.items()}
     return data.StructLayout({**header, **operands, **payload})
+
+
+def _transfer_layout(engine: Engine) -> data.StructLayout:
+    operands = {f"op{index}": 32 for index in range(TRANSFER_OPERANDS)}
+    return data.StructLayout({"is_sync": 1, "signals": SEMAPHORES, **operands, **payload_fields(engine)})
 
 
 ARRAY_EVENTS = data.StructLayout(

@@ -11,7 +11,7 @@ from amaranth.lib.wiring import In, Out
 
 from archsim._architecture import Architecture
 from archsim._counters import Counter
-from archsim._isa import INSTRUCTION_BYTES, SEMAPHORES, Engine, Opcode, Space
+from archsim._isa import INSTRUCTION_BYTES, SEMAPHORES, Engine, Space
 from rtl._axi import axi4, axi4_lite
 from rtl._load import Load
 from rtl._queue import Queue
@@ -131,12 +131,14 @@ class Core(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(self._arch)
         m.submodules.semaphores = semaphores = Semaphores()
         length = registers.program_length
-        fits = (length != 0) & (length <= self._arch.program_words)
+        # The registers cannot be written between this cycle and the one before it.
+        fits = Signal()
+        m.d.sync += fits.eq((length != 0) & (length <= self._arch.program_words))
         fetch = registers.start & fits
         refuse = registers.start & ~fits
         m.d.comb += [
             sequencer.start.eq(registers.start),
-            sequencer.fetched.eq(load.retiring.retired != 0),
+            sequencer.fetched.eq(load.completes),
             sequencer.length.eq(length),
             semaphores.clear.eq(registers.start),
             registers.halt.eq(sequencer.halted | refuse),
@@ -148,53 +150,66 @@ class Core(wiring.Component):
             Engine.ARRAY: self._array.head,
             Engine.VECTOR: self._vector.head,
         }
-        retired = {
-            Engine.LOAD: load.retiring.retired,
-            Engine.STORE: store.retiring.retired,
-            Engine.ARRAY: self._array.retire,
-            Engine.VECTOR: self._vector.retire,
-        }
-        taken, stalled, idle = [], [], []
+        dma: dict[Engine, Load | Store] = {Engine.LOAD: load, Engine.STORE: store}
+        retires = {Engine.ARRAY: self._array.retire, Engine.VECTOR: self._vector.retire}
+        taken, stalled, idle, given = [], [], [], []
         for engine, head in heads.items():
-            take, stall = self._queue(m, sequencer, engine=engine, head=head, semaphores=semaphores)
-            taken.append(take)
+            queue = self._queue(m, sequencer, engine=engine)
+            popped, stall = self._release(m, queue, head=head, semaphores=semaphores)
+            taken.append(Mux(popped, queue.head.payload.waits, 0))
             stalled.append(stall)
-            in_flight = Signal(IN_FLIGHT_BITS, name=f"{engine.name.lower()}_in_flight")
-            begun = sequencer.push[engine] + (fetch if engine is Engine.LOAD else 0)
-            m.d.sync += in_flight.eq(in_flight + begun - retired[engine])
-            idle.append(in_flight == 0)
+            if engine in dma:
+                # Whatever waits to retire waits for a transfer.
+                idle.append(~queue.head.valid & dma[engine].resting)
+                given.append(Mux(popped, dma[engine].gives, 0))
+            else:
+                idle.append(self._at_rest(m, sequencer, engine=engine, retire=retires[engine]))
         m.d.comb += [
             sequencer.idle.eq(Cat(idle).all()),
             semaphores.take.eq(_union(taken)),
+            semaphores.give.eq(_union([*given, self._array.release, self._vector.release])),
             registers.stalls.eq(_union(stalled)),
         ]
-        masks = (self._array.signal, self._array.release, self._vector.signal, self._vector.release)
+        retiring, signals = (
+            [engine.retiring for engine in dma.values()],
+            self._array.signal | self._vector.signal,
+        )
+        m.d.comb += semaphores.adding.some.eq(_union([signals, *(group.some for group in retiring)]))
         for index in range(SEMAPHORES):
-            units = [mask[index] for mask in masks]
-            amounts = [engine.retiring.amounts[index] for engine in (load, store)]
-            m.d.comb += semaphores.amounts[index].eq(_union([*amounts, *units]))
+            amounts = [signals[index], *(group.amounts[index] for group in retiring)]
+            m.d.comb += semaphores.adding.amounts[index].eq(_union(amounts))
         return sequencer
+
+    def _at_rest(self, m: Module, sequencer: Sequencer, *, engine: Engine, retire: Value) -> Value:
+        """Whether a compute engine has retired whatever was pushed, in HALT's execute cycles.
+
+        A push counts a cycle late, which is before the next instruction executes.
+        """
+        name = engine.name.lower()
+        in_flight = Signal(IN_FLIGHT_BITS, name=f"{name}_in_flight")
+        pushed = Signal(name=f"{name}_pushed")
+        m.d.sync += [pushed.eq(sequencer.push[engine]), in_flight.eq(in_flight + pushed - retire)]
+        return in_flight == 0
 
     def _fetching_head(self, m: Module, registers: Registers, *, load: Load, fetch: Value) -> Any:
         """LOAD's head as its queue sees it: in cycle 0 the program's fetch goes first."""
         head = Signal(load.head.payload.shape(), name="load_head")
         port = _Head(head, valid=Signal(name="load_valid"), ready=load.head.ready)
         command = Signal.like(head, name="fetch")
+        beats = Signal.like(head.beats, name="fetch_beats")
+        m.d.sync += beats.eq(registers.program_length * (INSTRUCTION_BYTES // self._arch.bus.bytes) - 1)
         m.d.comb += [
-            command.opcode.eq(Opcode.LOAD),
             command.space.eq(Space.PROGRAM),
             command.segments.eq(1),
-            command.beats.eq(registers.program_length * (INSTRUCTION_BYTES // self._arch.bus.bytes)),
+            command.beats.eq(beats),
             command.op0.eq(registers.program_address),
-            load.head.payload.eq(Mux(fetch, command.as_value(), head.as_value())),
+            load.head.payload.eq(Mux(registers.start, command.as_value(), head.as_value())),
             load.head.valid.eq(fetch | port.valid),
         ]
         return port
 
-    def _queue(
-        self, m: Module, sequencer: Sequencer, *, engine: Engine, head: Any, semaphores: Semaphores
-    ) -> tuple[Value, Value]:
-        """An engine's queue; returns the semaphores that its pop takes and those that it lacks."""
+    def _queue(self, m: Module, sequencer: Sequencer, *, engine: Engine) -> Queue:
+        """An engine's queue behind the sequencer."""
         kind, gated = self._arch.array.kind, self._arch.vector.gated
         queue = Queue(entry_layout(engine, kind, gated=gated), depth=self._arch.queue_depth)
         m.submodules[f"{engine.name.lower()}_queue"] = queue
@@ -203,8 +218,12 @@ class Core(wiring.Component):
             queue.push.valid.eq(sequencer.push[engine]),
             sequencer.full[engine].eq(~queue.push.ready),
         ]
-        waits = queue.head.payload.waits
-        missing = waits & ~semaphores.available
+        return queue
+
+    def _release(self, m: Module, queue: Queue, *, head: Any, semaphores: Semaphores) -> tuple[Value, Value]:
+        """Joins queue and engine; returns whether the head is popped, and the semaphores that it lacks."""
+        available = semaphores.available
+        missing = queue.head.payload.waits & ~(available.given | available.grown | available.kept)
         free = missing == 0
         m.d.comb += [
             head.payload.eq(queue.head.payload.command),
@@ -212,7 +231,7 @@ class Core(wiring.Component):
             queue.head.ready.eq(head.ready & free),
         ]
         ready = queue.head.valid & head.ready
-        return Mux(ready & free, waits, 0), Mux(ready, missing, 0)
+        return ready & free, Mux(ready, missing, 0)
 
 
 def _fill(m: Module, load: Load, ports: Mapping[Space, Any]) -> None:

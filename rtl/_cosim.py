@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal, assert_never
 
@@ -63,18 +63,19 @@ def run_jobs(
     progress: Progress | None = None,
     junit: Path | None = None,
     finished: Callable[[int, RunResult], None] | None = None,
+    optimize: str = "-O1",
 ) -> tuple[RunResult, ...]:
     """Run ``jobs`` one after the other on ``design``, in one simulator process.
 
     The simulator is compiled on first use and kept on disk. ``trace`` names a .vcd or .fst file of
     all runs, ``junit`` the results file of cocotb's tests, one a job, which fail where a job's results
     are not as it expects. ``finished`` is told each job's number and result, in order, while later ones
-    still run. Results come back in any case.
+    still run. Results come back in any case. ``optimize`` is the C++ compiler's option.
 
     Raises: RtlError when a run hangs, an AXI rule is broken, or a tool fails.
     """
     widths = Widths(design.arch.bus.bytes, design.arch.word_bytes)
-    bench = bench_of(design, jobs, waves=Waves.of(trace))
+    bench = replace(bench_of(design, jobs, waves=Waves.of(trace)), optimize=optimize)
     with tempfile.TemporaryDirectory(prefix="archsim-cosim-") as name:
         folder = Path(name)
         for number, job in enumerate(jobs):

@@ -10,24 +10,25 @@ from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
 
 from archsim._isa import Lookup, Pre, Residual, Source
+from archsim._timing import SCRATCHPAD_READ
 from rtl._pipe import UNCHECKED, delayed_word, module_text, saturated
 
 LANE_MODULE = "archsim_lane"
 TABLE_ENTRIES = 256
 
 # Stages, in cycles after a slot's issue. A value named after a stage is valid in that cycle.
-READ = 1
-OFFSET = 3
-MANTISSA = 4
-ROUND = 6
-COARSE_SHIFT = 7
-FINE_SHIFT = 8
-GAIN = 10
-BIAS = 12
-SECOND = 15
-MAXIMUM = 20
-KEEP = 24
-RESULT = 25
+READ = SCRATCHPAD_READ
+OFFSET = READ + 2
+MANTISSA = READ + 3
+ROUND = READ + 5
+COARSE_SHIFT = READ + 6
+FINE_SHIFT = READ + 7
+GAIN = READ + 9
+BIAS = READ + 11
+SECOND = READ + 14
+MAXIMUM = READ + 20
+KEEP = READ + 24
+RESULT = READ + 25
 
 LEFT_BITS = 3
 RES_SHIFT_LIMIT = 31
@@ -124,12 +125,10 @@ class Lane(wiring.Component):
         return m
 
     def _scaled(self, m: Any) -> Any:
-        """Stages 2 to 10: p, from two half products of 17 and 16 by 16 bits."""
+        """To GAIN: p, from two half products of 17 and 16 by 16 bits."""
         setup = self.setup
-        # What memories give is registered before it is chosen: a block RAM answers late in its cycle.
-        int8, int16, int32 = (_stage(m, value) for value in (self.int8, self.int16, self.int32))
-        stored = Mux(setup.source == Source.SCRATCHPAD, int8, int16)
-        x = Mux(setup.source == Source.ACCUMULATOR, int32, stored)
+        stored = Mux(setup.source == Source.SCRATCHPAD, self.int8, self.int16)
+        x = _stage(m, Mux(setup.source == Source.ACCUMULATOR, self.int32, stored))
         counted = _stage(m, setup.count * x[:16].as_signed())
         x = _stage(m, x)
         d = _stage(m, Mux(setup.pre == Pre.NORM, counted - self.offset, x))
@@ -141,28 +140,30 @@ class Lane(wiring.Component):
         return _stage(m, p)
 
     def _affine(self, m: Any, p: Any) -> Any:
-        """Stages 11 to 16: y."""
+        """To the stage before SECOND: y, to be registered."""
         low, high = _stage(m, p[:16] * self.gain), _stage(m, p[16:].as_signed() * self.gain)
         product = _stage(m, high.shift_left(16) + low)
         biased = _stage(m, product + self.bias)
         shift = self.setup.shift
-        return _stage(m, saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16))
+        return saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16)
 
     def _combined(self, m: Any, y: Any) -> Any:
-        """Stages 16 to 20: v; one multiplier, of 16 by 15 or 16 bits, serves ADD and MULTIPLY."""
+        """To MAXIMUM: v; one multiplier, of 16 by 15 or 16 bits, serves ADD and MULTIPLY."""
         setup = self.setup
         adds = setup.residual == Residual.ADD
         shifted_left = self.second << self.left
         second = _stage(m, Mux(setup.res_buffer, self.wide, shifted_left) if self.gated else shifted_left)
-        product = _stage(m, Mux(adds, setup.res_multiplier, y) * second)
+        factor = _stage(m, Mux(adds, setup.res_multiplier, y))
+        product = _stage(m, factor * second)
         rounded = _stage(m, product + setup.res_half)
         shifted = _stage(m, rounded >> setup.res_shift)
-        y = delayed_word(m, y, 3)
-        total = saturated(Mux(adds, y, 0) + shifted, 16)
-        return _stage(m, Mux(setup.residual == Residual.NONE, y, total))
+        y = delayed_word(m, y, 4)
+        total = _stage(m, Mux(adds, y, 0) + shifted)
+        y = _stage(m, y)
+        return _stage(m, Mux(setup.residual == Residual.NONE, y, saturated(total, 16)))
 
     def _looked_up(self, m: Any, v: Any) -> Any:
-        """Stages 21 to 25, or 27: t, 0 outside the row."""
+        """To RESULT: t, 0 outside the row."""
         setup = self.setup
         is_exp = setup.lookup == Lookup.EXP
         near = saturated(v, 8)
@@ -183,7 +184,7 @@ class Lane(wiring.Component):
         return _stage(m, Mux(self.keep, t, 0))
 
     def _between(self, m: Any, t: Any, found: Any, v: Any) -> Any:
-        """Stages 25 and 26 of INTERPOLATE: a product, and its sum with the entry, rounding included."""
+        """The two stages of INTERPOLATE: a product, and its sum with the entry, rounding included."""
         step = _stage(m, found[16:].as_signed() * v[:8].as_unsigned())
         entry = _stage(m, Cat(C(128, 8), found[:16]).as_signed())
         total = _stage(m, entry + step)

@@ -8,9 +8,9 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
-from archsim._isa import Engine
+from archsim._isa import SEMAPHORES, Engine
 from rtl._axi import BURST_INCREMENT, axi4_read
-from rtl._bursts import Bursts, is_empty
+from rtl._bursts import Bursts
 from rtl._command import command_layout
 from rtl._queue import Queue
 from rtl._semaphores import GROUP, Retirement
@@ -18,10 +18,10 @@ from rtl._semaphores import GROUP, Retirement
 LOAD_EVENTS = data.StructLayout({"load_beats": 1, "load_bursts": 1})
 """What LOAD adds to its counters in a cycle."""
 
-_LANDING = {"local": 32, "space": 2, "last": 1}
-"""Where a burst's beats go, and whether it is its instruction's last burst.
+_LANDING = data.StructLayout({"local": 32, "begins": 1, "space": 2, "last": 1})
+"""Where a burst's beats go: to ``local`` and on if it begins its segment, else on from the beat before.
 
-With a weight memory also ``begins``: whether it is its segment's first one."""
+``last``: whether it is its instruction's last burst."""
 
 
 def beat_write_port(arch: Architecture) -> wiring.Signature:
@@ -43,8 +43,8 @@ class Load(wiring.Component):
     beat. A beat accepted in cycle b is on ``write`` in b + 1, and the last one retires then.
 
     Members: ``head``, commands; ``axi``, the read channels; ``write``, the local memories' port;
-    ``retiring``, what retires in this cycle; ``error``, high when a beat's response is an error;
-    ``events``.
+    ``retiring``, what transfers signal; ``gives``, what a pop signals at once; ``completes``, a transfer
+    retires; ``resting``, none is in flight; ``error``, high when a beat's response is an error; ``events``.
     """
 
     def __init__(self, arch: Architecture) -> None:
@@ -55,6 +55,9 @@ class Load(wiring.Component):
                 "axi": Out(axi4_read(arch.bus.bytes)),
                 "write": Out(beat_write_port(arch)),
                 "retiring": Out(GROUP),
+                "gives": Out(SEMAPHORES),
+                "resting": Out(1),
+                "completes": Out(1),
                 "error": Out(1),
                 "events": Out(LOAD_EVENTS),
             }
@@ -65,18 +68,17 @@ class Load(wiring.Component):
         arch, axi = self._arch, self.axi
         m.submodules.bursts = bursts = Bursts(Engine.LOAD, arch)
         has_weights = arch.array.kind == "ternary"
-        landing_layout = data.StructLayout(_LANDING | ({"begins": 1} if has_weights else {}))
-        m.submodules.landings = landings = Queue(landing_layout, depth=arch.bus.outstanding)
+        m.submodules.landings = landings = Queue(_LANDING, depth=arch.bus.outstanding)
         m.submodules.retirement = retirement = Retirement(depth=arch.bus.outstanding + 2)
 
         # Pop.
         popping = self.head.valid & self.head.ready
         command = self.head.payload
-        starting = popping & ~is_empty(command)
+        starting = popping & ~command.is_sync
         m.d.comb += self.head.ready.eq(~bursts.active)
         m.d.comb += [bursts.start.eq(starting), bursts.command.eq(command)]
         space = Signal(2)
-        with m.If(starting):
+        with m.If(~bursts.active):
             m.d.sync += space.eq(command.space)
 
         self._addresses(m, bursts, landings, space)
@@ -84,31 +86,36 @@ class Load(wiring.Component):
         # Beats.
         landing = landings.head.payload
         beat = axi.rvalid & axi.rready
-        offset = Signal(8)
+        first = Signal(init=1)
+        anew = landing.begins & first
         m.d.comb += [axi.rready.eq(1), landings.head.ready.eq(beat & axi.rlast)]
         with m.If(beat):
-            m.d.sync += offset.eq(Mux(axi.rlast, 0, offset + 1))
+            m.d.sync += [
+                first.eq(axi.rlast),
+                self.write.addr.eq(Mux(anew, landing.local, self.write.addr + 1)),
+            ]
         complete = Signal()
         m.d.sync += [
             self.write.en.eq(beat),
             self.write.space.eq(landing.space),
-            self.write.addr.eq(landing.local + offset),
             self.write.data.eq(axi.rdata),
             complete.eq(beat & axi.rlast & landing.last),
         ]
         if has_weights:
-            m.d.comb += landings.push.payload.begins.eq(bursts.begins)
-            m.d.sync += self.write.start.eq(landing.begins & (offset == 0))
+            m.d.sync += self.write.start.eq(anew)
         m.d.comb += [self.error.eq(beat & axi.rresp[1])]
         m.d.comb += [self.events.load_beats.eq(beat), self.events.load_bursts.eq(axi.arvalid & axi.arready)]
 
         # Retirement.
         m.d.comb += [
             retirement.transfer.eq(starting),
-            retirement.sync.eq(popping & is_empty(command)),
+            retirement.sync.eq(popping & command.is_sync),
             retirement.signals.eq(command.signals),
             retirement.complete.eq(complete),
             self.retiring.eq(retirement.retiring),
+            self.gives.eq(Mux(command.is_sync & retirement.at_once, command.signals, 0)),
+            self.resting.eq(retirement.resting),
+            self.completes.eq(complete),
         ]
         return m
 
@@ -119,12 +126,13 @@ class Load(wiring.Component):
         m.d.comb += [
             axi.arvalid.eq(bursts.active & landings.push.ready),
             axi.araddr.eq(burst.address),
-            axi.arlen.eq((burst.length - 1)[:8]),
+            axi.arlen.eq(burst.length),
             axi.arsize.eq(exact_log2(self._arch.bus.bytes)),
             axi.arburst.eq(BURST_INCREMENT),
             bursts.advance.eq(asking),
             landings.push.valid.eq(asking),
             landing.local.eq(burst.local),
+            landing.begins.eq(burst.begins),
             landing.space.eq(space),
             landing.last.eq(burst.last),
         ]

@@ -8,14 +8,16 @@ import json
 import os
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, assert_never, get_args
 
 from archsim._cache import cache_dir
 from rtl._errors import RtlError
-from rtl._units import Unit, units
+from rtl._units import DEEP, Unit, units
+from rtl._verilog import unfilled
 from rtl._yowasp import run_yosys, tool_versions
 
 Family = Literal["ecp5", "xc7", "xcup", "xcu"]
@@ -24,7 +26,7 @@ FAMILIES: tuple[Family, ...] = get_args(Family)
 Netlist = Mapping[str, Any]
 """A module as Yosys' JSON has it: ports, cells and nets."""
 
-_REVISION: Mapping[Family, str] = {"ecp5": "4", "xc7": "2", "xcup": "2", "xcu": "2"}
+_REVISION: Mapping[Family, str] = {"ecp5": "5", "xc7": "2", "xcup": "2", "xcu": "2"}
 """Changes when a family's flow below does, so that kept results of the old one are not used."""
 
 
@@ -67,6 +69,30 @@ def map_design(
     return Mapped(flow=flow, top=top, units=pieces, netlists=netlists)
 
 
+def map_whole(verilog: str, *, top: str, flow: Flow, progress: Callable[[str], None] | None = None) -> Mapped:
+    """Map all units in one run of Yosys: a third of the time of a run a unit, and nothing is kept.
+
+    The commands are those of ``map_unit``; where there are several ways to cover the same logic, the
+    choice differs by a percent, since it depends on how much was read before.
+    """
+    pieces = units(verilog, top=top)
+    names = [unit.name for unit in pieces]
+    if progress:
+        progress(f"mapping {top} in one run")
+    with _mapping_folder() as folder:
+        (folder / "design.v").write_text(unfilled(verilog, from_words=DEEP))
+        script = [
+            "read_verilog -sv design.v",
+            *(f"setattr -mod -set keep_hierarchy 1 ={name}" for name in names),
+        ]
+        script += [*synthesis_script(flow, top), f"select {' '.join(f'={name}' for name in names)}"]
+        run_yosys([*script, "write_json -selected design.json"], folder, progress=progress)
+        modules = json.loads((folder / "design.json").read_text())["modules"]
+    # The attribute would keep the units apart for good.
+    netlists = {name: {**_kept_parts(modules[name]), "attributes": {}} for name in names}
+    return Mapped(flow=flow, top=top, units=pieces, netlists=netlists)
+
+
 def map_unit(unit: Unit, *, flow: Flow, progress: Callable[[str], None] | None = None) -> Netlist:
     """The mapped module of one unit, its ports under the design's names."""
     path = cache_dir() / "netlist" / f"{unit_key(unit, flow)}.json.gz"
@@ -89,7 +115,9 @@ def synthesis_script(flow: Flow, top: str) -> list[str]:
     switches = [*(["-nodsp"] if not flow.dsp else []), *(["-nobram"] if not flow.block_ram else [])]
     match flow.family:
         case "ecp5":
-            return [" ".join(["synth_ecp5", "-noiopad", *switches, "-top", f"\\{top}"])]
+            # Wider functions over the slices' multiplexers take a fifth more look-up tables, and bind more
+            # cells to one place than a full device has places for.
+            return [" ".join(["synth_ecp5", "-noiopad", "-nowidelut", *switches, "-top", f"\\{top}"])]
         case "xc7" | "xcup" | "xcu":
             command = " ".join(["synth_xilinx", "-family", flow.family, "-flatten", "-noiopad", "-noclkbuf"])
             uram = ["-uram"] if flow.family == "xcup" and flow.block_ram else []
@@ -119,14 +147,24 @@ def total_cells(name: str, own: Mapping[str, Counter[str]]) -> Counter[str]:
 
 
 def _synthesise(unit: Unit, flow: Flow, progress: Callable[[str], None] | None) -> Netlist:
-    parent = cache_dir() / "netlist"
-    parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=parent, prefix="map-") as name:
-        folder = Path(name)
+    with _mapping_folder() as folder:
         (folder / "unit.v").write_text(unit.verilog)
         script = ["read_verilog -sv unit.v", *synthesis_script(flow, unit.name), "write_json unit.json"]
         run_yosys(script, folder, progress=progress)
         module = json.loads((folder / "unit.json").read_text())["modules"][unit.name]
+    return _kept_parts(module)
+
+
+@contextmanager
+def _mapping_folder() -> Iterator[Path]:
+    parent = cache_dir() / "netlist"
+    parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=parent, prefix="map-") as name:
+        yield Path(name)
+
+
+def _kept_parts(module: Netlist) -> Netlist:
+    """A module of Yosys' JSON without what only a reader wants."""
     cells = {f"c{number}": _lean(cell) for number, cell in enumerate(module["cells"].values())}
     return {**module, "cells": cells, "netnames": _named(module["netnames"])}
 

@@ -13,17 +13,23 @@ from pathlib import Path
 from archsim._cache import cache_dir
 from rtl._build import Design
 from rtl._errors import RtlError
-from rtl._mapping import Flow, Mapped, count_cells, map_design, synthesis_script, unit_key
+from rtl._mapping import Flow, Mapped, count_cells, map_whole, synthesis_script
+from rtl._netlist_verilog import netlist_verilog
 from rtl._toolchain import cache_lock
 from rtl._units import Port, stub
 from rtl._verilog import unfilled
-from rtl._yowasp import run_yosys, share_dir
+from rtl._yowasp import run_yosys, share_dir, tool_versions
 
 _LIBRARIES = {
     "ecp5": ("ecp5/cells_sim.v", "ecp5/cells_bb.v"),
     "xc7": ("xilinx/cells_sim.v", "xilinx/cells_xtra.v"),
     "xcup": ("xilinx/cells_sim.v", "xilinx/cells_xtra.v"),
 }
+
+_REVISION = "2"
+"""Changes when what is kept of a netlist does."""
+_CARRIES = "output [3:0] CO"
+"""Of a carry chain's cell, each made of the one before: a loop to Verilator unless it takes them apart."""
 
 
 def link(
@@ -72,17 +78,18 @@ def netlist_design(design: Design, flow: Flow, *, progress: Callable[[str], None
     """``design`` as the cells it is mapped to, with Yosys' own models of them: what is built, to simulate.
 
     Same ports, same name: ``cosim`` runs it as it runs the source. Models exist for Xilinx' logic, small
-    memories and multipliers, not for its block RAM.
+    memories and multipliers; that of its block RAM has ports and no content. Kept on disk by the design.
 
     Raises: RtlError for a flow whose cells have no open model.
     """
     if flow.family == "ecp5" or flow.block_ram:
         raise RtlError(f"flow must be of a Xilinx family without block RAM to be simulated, not {flow!r}")
-    mapped = map_design(design.verilog, top=design.top, flow=flow, progress=progress)
-    keys = "".join(unit_key(unit, flow) for unit in mapped.units)
-    folder = cache_dir() / "netlist" / f"flat-{hashlib.sha256(keys.encode()).hexdigest()[:24]}"
+    parts = (_REVISION, design.top, design.verilog, repr(flow), *tool_versions())
+    key = hashlib.sha256("\0".join(parts).encode()).hexdigest()[:24]
+    folder = cache_dir() / "netlist" / f"flat-{key}"
     with cache_lock(folder):
         if not folder.exists():
+            mapped = map_whole(design.verilog, top=design.top, flow=flow, progress=progress)
             _flatten_into(folder, mapped, progress)
     return replace(design, verilog=(folder / "flat.v").read_text())
 
@@ -92,10 +99,12 @@ def _flatten_into(folder: Path, mapped: Mapped, progress: Callable[[str], None] 
         progress("putting the mapped units together")
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix="flat-") as name:
         work = Path(name)
-        link(mapped, work, output=["write_verilog -noattr -noexpr flat.v"], progress=progress)
+        output = [f"select ={mapped.top}", "write_json -selected flat.json"]
+        link(mapped, work, output=output, progress=progress)
         entry = work / "entry"
         entry.mkdir()
-        text = (work / "flat.v").read_text() + cell_models(sorted(count_cells(mapped)))
+        netlist = json.loads((work / "flat.json").read_text())["modules"][mapped.top]
+        text = netlist_verilog(mapped.top, netlist) + cell_models(sorted(count_cells(mapped)))
         (entry / "flat.v").write_text(text)
         entry.rename(folder)
 
@@ -113,4 +122,5 @@ def cell_models(cells: Sequence[str]) -> str:
         wanted[name] = models[name]
         used = re.findall(r"^ +(\w+) (?:#|\w+ ?\()", models[name], re.MULTILINE)
         waiting += [inner for inner in used if inner in models and inner not in wanted]
-    return "\n".join(["", *(wanted[name] for name in sorted(wanted)), ""])
+    models_text = "\n".join(["", *(wanted[name] for name in sorted(wanted)), ""])
+    return models_text.replace(_CARRIES, f"{_CARRIES} /* verilator split_var */")

@@ -53,7 +53,8 @@ class Queue(wiring.Component):
         """The memory behind the head: written at its tail, moved from its front to the head."""
         m.submodules.entries = entries = Memory(shape=self._shape, depth=self._depth - 1, init=[])
         write, read = entries.write_port(), entries.read_port(domain="comb")
-        m.d.comb += [write.data.eq(self.push.payload), write.en.eq(pushing)]
+        # The place at the tail is free until a push moves the tail, so that it may be written before.
+        m.d.comb += [write.data.eq(self.push.payload), write.en.eq(self.push.ready)]
         with m.If(popping):
             m.d.sync += head.eq(read.data)
         for moving, port, name in ((pushing, write, "tail"), (popping, read, "front")):

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from amaranth.hdl import Cat, Const, Module, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from archsim._counters import COUNTER_ADDRESS, STALL_BASE, Counter
+from archsim._counters import COUNTER_ADDRESS, COUNTERS, STALL_BASE, Counter
 from archsim._isa import SEMAPHORES
 from rtl._axi import axi4_lite
+from rtl._counters import Counters
 
 CONTROL, STATUS, IRQ_ENABLE, PROGRAM_ADDRESS, PROGRAM_LENGTH, VERSION = range(0, 0x18, 4)
 VERSION_VALUE = 0x00010000
@@ -47,8 +48,9 @@ class Registers(wiring.Component):
 
     A write to CONTROL with bit 0 while not busy makes ``start`` and ``busy`` high in the next cycle, which
     is cycle 0, and clears status and counters. ``halt`` ends the run with its cycle. Program address and
-    length keep their values while busy. Events reach their counter two cycles later. Addresses without a
-    register read as zero; writing there has no effect; every response is OKAY.
+    length keep their values while busy. Events reach their counter two cycles later. A read is answered
+    after some cycles, a counter's after a visit to it. Addresses without a register read as zero; writing
+    there has no effect; every response is OKAY.
 
     Members: ``bus``, AXI4-Lite; ``start``, ``busy``, ``done``, ``irq``; ``program_address``,
     ``program_length``; ``halt``, ``faults``, ``events``; ``stalls``, one bit a semaphore.
@@ -93,10 +95,7 @@ class Registers(wiring.Component):
             PROGRAM_LENGTH: self.program_length,
             VERSION: Const(VERSION_VALUE, 32),
         }
-        for index, count in enumerate(self._counters(m, clear=starting)):
-            words[COUNTER_ADDRESS + 8 * index] = count[:32]
-            words[COUNTER_ADDRESS + 8 * index + 4] = count[32:]
-        self._answer_reads(m, words)
+        self._answer_reads(m, words, self._counters(m, clear=starting))
         return m
 
     def _accept_writes(self, m: Module, *, starting: Signal, irq_enable: Signal) -> None:
@@ -121,29 +120,35 @@ class Registers(wiring.Component):
             with m.If(accepting & (address == place) & ~self.busy):
                 m.d.sync += register.eq((bus.wdata & mask) | (register & ~mask))
 
-    def _answer_reads(self, m: Module, words: dict[int, Value]) -> None:
-        """Answers in the cycle after the address."""
+    def _answer_reads(self, m: Module, words: dict[int, Value], counters: Counters) -> None:
+        """Answers one address after the other, a counter's when it has been visited."""
         bus = self.bus
-        accepting = Signal()
-        m.d.comb += [accepting.eq(bus.arvalid & (~bus.rvalid | bus.rready)), bus.arready.eq(accepting)]
-        m.d.sync += bus.rvalid.eq(accepting | (bus.rvalid & ~bus.rready))
-        with m.If(accepting):
-            with m.Switch(bus.araddr[2:12]):
-                for address, word in words.items():
-                    with m.Case(address // 4):
-                        m.d.sync += bus.rdata.eq(word)
-                with m.Default():
-                    m.d.sync += bus.rdata.eq(0)
+        asked, address, is_counter = Signal(), Signal(10), Signal()
+        first = COUNTER_ADDRESS // 4
+        here = bus.araddr[2:12]
+        m.d.comb += bus.arready.eq(~asked & ~bus.rvalid)
+        with m.If(bus.arvalid & bus.arready):
+            m.d.sync += [asked.eq(1), address.eq(here)]
+            m.d.sync += is_counter.eq((here >= first) & (here < first + 2 * COUNTERS))
+        m.d.comb += [counters.asked.eq(asked & is_counter), counters.number.eq(address >> 1)]
 
-    def _counters(self, m: Module, *, clear: Signal) -> list[Signal]:
-        """The counters in register-map order; a register before each keeps its carry chain alone."""
-        counts = []
-        amounts = [self.events[counter.name.lower()] for counter in Counter]
-        for index, amount in enumerate([*amounts, *(self.stalls[bit] for bit in range(SEMAPHORES))]):
-            held = Signal.like(amount, name=f"amount{index}")
-            count = Signal(64, name=f"count{index}")
-            m.d.sync += [held.eq(amount), count.eq(count + held)]
-            with m.If(clear):
-                m.d.sync += count.eq(0)
-            counts.append(count)
-        return counts
+        word = Signal(32)
+        with m.Switch(address):
+            for place, value in words.items():
+                with m.Case(place // 4):
+                    m.d.comb += word.eq(value)
+            with m.Default():
+                m.d.comb += word.eq(0)
+        count = Mux(address[0], counters.word[32:], counters.word[:32])
+        with m.If(bus.rvalid):
+            m.d.sync += bus.rvalid.eq(~bus.rready)
+        with m.Elif(asked & (~is_counter | counters.answered)):
+            m.d.sync += [bus.rvalid.eq(1), asked.eq(0), bus.rdata.eq(Mux(is_counter, count, word))]
+
+    def _counters(self, m: Module, *, clear: Signal) -> Counters:
+        """The counters in register-map order: the named ones, and one for each stall bit."""
+        widths = [AMOUNT_BITS] * len(Counter) + [1] * SEMAPHORES
+        m.submodules.counters = counters = Counters(widths, first=COUNTER_ADDRESS // 8)
+        amounts = Cat(self.events.as_value(), self.stalls)
+        m.d.comb += [counters.clear.eq(clear), counters.amounts.eq(amounts)]
+        return counters

@@ -22,7 +22,7 @@ _HALF = 17
 """Bits of a multiplier's operand: with a sign bit, what an FPGA multiplies at once."""
 _LOWEST = -(1 << 15)
 _WIDE = 64
-_SCALE_STAGES = 9
+_SCALE_STAGES = 14
 """Cycles from the row's final sums to its scale being written."""
 
 SCALE = data.StructLayout({"mantissa": 16, "exponent": 6})
@@ -149,8 +149,8 @@ class Records(wiring.Component):
         read = memory.read_port()
         m.d.comb += read.addr.eq(fetch.row)
         own = Signal(memory.shape, name=f"{name}_own", reset_less=True)
-        m.d.sync += own.eq(Mux(self.fresh, afresh, read.data))
-        return memory, own
+        m.d.sync += own.eq(read.data)
+        return memory, Mux(self.fresh, afresh, own).as_signed()
 
     def _accumulated(self, m: Any, root: Any, own: Any, addend: Any) -> Any:
         total = Signal(own.shape(), reset_less=True)
@@ -168,15 +168,15 @@ class Records(wiring.Component):
         m.d.comb += [write.en.eq(enable), write.addr.eq(place.row), write.data.eq(value)]
 
     def _scales(self, m: Any, final: Any, enable: Any, sums: tuple[Any, Any], peak: Any) -> None:
-        """Nine stages from the sums to (mantissa, exponent)."""
+        """Fourteen stages from the sums to (mantissa, exponent)."""
         m.submodules.scale = memory = Memory(self.contents["scale"], attrs=UNCHECKED)
         read = memory.read_port()
         m.d.comb += [read.addr.eq(self.row), self.scale.eq(read.data)]
         is_root = ~self._kinds(*((Reduce.SUM, Reduce.ABSMAX) if self.gated else (Reduce.SUM,)))
         high, log = _normalised(m, self._positive(m, *sums, peak))
         place = Mux(is_root, Mux(log[0], high, high[1:]), Cat(high[:9], Const(2, 2)))
-        exponent = _stage(m, _stage(m, Mux(is_root, 5 + log[1:], 8 + log)))
-        mantissa = _rom(m, _stage(m, place))
+        exponent = delayed_word(m, Mux(is_root, 5 + log[1:], 8 + log), 3)
+        mantissa = _stage(m, _rom(m, _stage(m, place)))
         write = memory.write_port()
         m.d.comb += [
             write.en.eq(delayed(m, enable, _SCALE_STAGES)),
@@ -186,17 +186,17 @@ class Records(wiring.Component):
         ]
 
     def _positive(self, m: Any, a1: Any, a2: Any, peak: Any) -> Any:
-        """Four stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
+        """Five stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
         low, high = a1[:_HALF], a1[_HALF : 2 * _HALF - 1].as_signed()
         parts = [a2[:_HALF], a2[_HALF : 2 * _HALF], a2[2 * _HALF :]]
         p0, p1, p2 = (_stage(m, self.count * part) for part in parts)
         ll, lh, hh = (_stage(m, product) for product in (low * low, low * high, high * high))
         mean = _stage(m, Cat(p0, Const(0, 1), p2) + p1.shift_left(_HALF))
         taken = _stage(m, Cat(ll, hh[:-1]) + lh.shift_left(_HALF + 1))
-        spread = Mux(self._kinds(Reduce.MOMENTS), mean - taken, mean)
-        plain = delayed_word(m, a1, 2)
+        spread = _stage(m, mean - Mux(self._kinds(Reduce.MOMENTS), taken, 0))
+        plain = delayed_word(m, a1, 3)
         if self.gated:
-            raised = _stage(m, _stage(m, peak + (peak >> 7)) + 1)
+            raised = delayed_word(m, _stage(m, peak + (peak >> 7)) + 1, 2)
             spread = Mux(self._kinds(Reduce.ABSMAX), raised, spread)
         value = _stage(m, Mux(self._kinds(Reduce.SUM), plain, spread))
         return _stage(m, Mux(value > 0, value[:_WIDE], 1))
@@ -216,14 +216,12 @@ def _tree(m: Any, values: list[Any], node: Callable[[Any, Any], Any]) -> Any:
 
 
 def _normalised(m: Any, value: Any) -> tuple[Any, Any]:
-    """Three stages: the top ten bits of a positive ``value`` from its leading one on, and floor(log2)."""
+    """Six stages: the top ten bits of a positive ``value`` from its leading one on, and floor(log2)."""
     zeros: list[Any] = []
-    for shifts in ((32, 16), (8, 4), (2, 1)):
-        for shift in shifts:
-            is_small = ~value[_WIDE - shift :].any()
-            value = Mux(is_small, value.shift_left(shift)[:_WIDE], value)
-            zeros.insert(0, is_small)
-        value, log = _stage(m, value), _stage(m, Cat(zeros))
+    for shift in (32, 16, 8, 4, 2, 1):
+        is_small = ~value[_WIDE - shift :].any()
+        value = _stage(m, Mux(is_small, value.shift_left(shift)[:_WIDE], value))
+        log = _stage(m, Cat(is_small, *zeros))
         zeros = list(log)
     return value[_WIDE - 10 :], ~log
 

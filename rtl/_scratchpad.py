@@ -13,8 +13,12 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import bits_for, exact_log2
 
 from archsim._architecture import Architecture
-from rtl._pipe import UNCHECKED
+from archsim._timing import SCRATCHPAD_READ
+from rtl._pipe import UNCHECKED, delayed_word
 from rtl._store import row_read_port
+
+_OUTPUT = SCRATCHPAD_READ - 2
+"""Registers behind a bank: a block RAM answers late in its cycle, unless it registers its answer."""
 
 WORD_READERS = ("x", "w", "source", "residual")
 """Clients that read a word: ARRAY's streamed and stationary operands, VECTOR's source and residual."""
@@ -31,7 +35,7 @@ def vector_bytes(arch: Architecture) -> int:
 
 
 def read_port(data_bits: int) -> wiring.Signature:
-    """Synchronous read, as the reader sees it: ``data`` comes one cycle after ``en``."""
+    """Synchronous read, as the reader sees it: how long after ``en`` the data come, the memory says."""
     return wiring.Signature({"en": Out(1), "addr": Out(32), "data": In(data_bits)})
 
 
@@ -45,7 +49,8 @@ class WideMemory(wiring.Component):
 
     Of a row only the first ``kept_bytes`` are kept, rounded up to whole beats; the others read as zero.
 
-    Members: ``write``, whose address counts beats; ``read``, whose address counts rows.
+    Members: ``write``, whose address counts beats; ``read``, whose address counts rows; data come one
+    cycle after ``en``.
     """
 
     def __init__(self, *, row_bytes: int, beat_bytes: int, depth: int, kept_bytes: int | None = None) -> None:
@@ -92,12 +97,24 @@ class _Reader:
     data: Value
 
 
+@dataclass(frozen=True, slots=True)
+class _Writer:
+    """A client of the write ports: the banks, the unit and the data that it writes in this cycle."""
+
+    banks: Value
+    address: Value
+    data: Value
+
+
 class Scratchpad(wiring.Component):
     """Words of L bytes in banks with one read and one write port each, behind a full crossbar.
 
     Words are numbered bank by bank. A bank holds rows of max(B, L) bytes. Two clients on one port of a
-    bank in the same cycle are a program error: ``conflict`` is high in the next cycle and the values are
+    bank in the same cycle are a program error: ``conflict`` is high two cycles later and the values are
     undefined. Words past the last bank read as zero and are not written.
+
+    Requests are registered before the banks, and what a bank reads is registered before the crossbar:
+    data come SCRATCHPAD_READ cycles after ``en``. Reads and writes keep their order among each other.
 
     Members: ``x``, ``w`` (not on a ternary array), ``source``, ``residual``, word reads; ``store``, row
     reads; ``load``, writes of beats; ``vector``, writes of words or chunks; ``conflict``.
@@ -123,24 +140,21 @@ class Scratchpad(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         readers = self._readers(m)
-        writers = [
-            (self.load, self._banks(m, self.load, lane_bits=self._lane_bits(self._arch.bus.bytes))),
-            (self.vector, self._banks(m, self.vector, lane_bits=self._lane_bits(vector_bytes(self._arch)))),
-        ]
-        conflicts, rows = [writers[0][1] & writers[1][1] != 0], []
+        writers = [self._writer(m, self.load), self._writer(m, self.vector)]
+        conflicts, rows = [writers[0].banks & writers[1].banks != 0], []
         for bank in range(self._arch.scratchpad.banks):
             # A word may be written while another word of its row is read, so each has a memory of its own.
             memories = [self._memory() for _ in range(self._lanes)]
             for lane, memory in enumerate(memories):
                 m.submodules[f"bank{bank}" if self._lanes == 1 else f"bank{bank}_{lane}"] = memory
-            self._connect_write(m, memories, writers=[(port, banks[bank]) for port, banks in writers])
+            self._connect_write(m, memories, writers=writers, bank=bank)
             reads = [memory.read_port() for memory in memories]
             hits = [reader.banks[bank] for reader in readers]
             asked = [(hit, reader.row) for hit, reader in zip(hits, readers, strict=True)]
             for read in reads:
                 m.d.comb += [read.en.eq(Cat(hits).any()), read.addr.eq(_merge(asked, bits=self._row_bits))]
             conflicts.append(_is_many(hits))
-            rows.append(Cat(read.data for read in reads))
+            rows.append(delayed_word(m, Cat(read.data for read in reads), _OUTPUT))
         for reader in readers:
             self._connect_reader(m, reader, rows=rows)
         m.d.sync += self.conflict.eq(Cat(conflicts).any())
@@ -155,10 +169,10 @@ class Scratchpad(wiring.Component):
         return exact_log2(self._arch.bank_row_bytes // unit_bytes)
 
     def _banks(self, m: Module, port: Any, *, lane_bits: int) -> Signal:
-        """One bit for the bank that ``port`` wants, none past the last one."""
+        """One bit for the bank that ``port`` wanted a cycle ago, none past the last one."""
         banks = Signal(self._arch.scratchpad.banks)
         wanted = port.addr >> (lane_bits + self._row_bits)
-        m.d.comb += banks.eq(Mux(port.en & (wanted < len(banks)), 1 << wanted[: bits_for(len(banks) - 1)], 0))
+        m.d.sync += banks.eq(Mux(port.en & (wanted < len(banks)), 1 << wanted[: bits_for(len(banks) - 1)], 0))
         return banks
 
     def _readers(self, m: Module) -> list[_Reader]:
@@ -168,35 +182,39 @@ class Scratchpad(wiring.Component):
         for name, unit in units.items():
             port, bits = getattr(self, name), self._lane_bits(unit)
             banks = self._banks(m, port, lane_bits=bits)
-            readers.append(_Reader(banks, port.addr >> bits, port.addr[:bits], 1 << bits, port.data))
+            asked = delayed_word(m, port.addr[: bits + self._row_bits], 1)
+            readers.append(_Reader(banks, asked[bits:], asked[:bits], 1 << bits, port.data))
         return readers
 
     def _connect_reader(self, m: Module, reader: _Reader, *, rows: list[Value]) -> None:
-        """Chooses bank and lane in the cycle after the request."""
-        asked = Signal(len(rows))
-        m.d.sync += asked.eq(reader.banks)
+        """Chooses bank and lane when the banks' output registers have the data."""
+        asked = delayed_word(m, reader.banks, 1 + _OUTPUT)
         row = Signal(8 * self._arch.bank_row_bytes)
         m.d.comb += row.eq(_merge(zip(asked, rows, strict=True), bits=len(row)))
         if reader.lanes == 1:
             m.d.comb += reader.data.eq(row)
         else:
-            lane = Signal(exact_log2(reader.lanes))
-            m.d.sync += lane.eq(reader.lane)
+            lane = delayed_word(m, reader.lane, 1 + _OUTPUT)
             m.d.comb += reader.data.eq(row.word_select(lane, len(row) // reader.lanes))
 
-    def _connect_write(self, m: Module, memories: list[Memory], *, writers: list[tuple[Any, Value]]) -> None:
+    def _writer(self, m: Module, port: Any) -> _Writer:
+        bits = self._lane_bits(len(port.data) // 8)
+        address = delayed_word(m, port.addr[: bits + self._row_bits], 1)
+        return _Writer(self._banks(m, port, lane_bits=bits), address, delayed_word(m, port.data, 1))
+
+    def _connect_write(self, m: Module, memories: list[Memory], *, writers: list[_Writer], bank: int) -> None:
         """Merges the writers of a bank; the grain of a write is the narrower of word and beat."""
         grain = min(self._arch.bus.bytes, vector_bytes(self._arch))
         ports = [memory.write_port(granularity=8 * grain) for memory in memories]
         enable, word = Cat(port.en for port in ports), Cat(port.data for port in ports)
         rows, enables, values = [], [], []
-        for port, hit in writers:
-            unit = len(port.data) // 8
+        for writer in writers:
+            hit, unit = writer.banks[bank], len(writer.data) // 8
             lane_bits = self._lane_bits(unit)
-            lanes = one_lane(port.addr, 1 << lane_bits)
-            rows.append((hit, port.addr >> lane_bits))
+            lanes = one_lane(writer.address, 1 << lane_bits)
+            rows.append((hit, writer.address >> lane_bits))
             enables.append((hit, Cat(lane.replicate(unit // grain) for lane in lanes)))
-            values.append((hit, port.data.replicate(1 << lane_bits)))
+            values.append((hit, writer.data.replicate(1 << lane_bits)))
         m.d.comb += [write.addr.eq(_merge(rows, bits=self._row_bits)) for write in ports]
         m.d.comb += [
             enable.eq(_merge(enables, bits=len(enable))),

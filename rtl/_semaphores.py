@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Mux, Signal
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
@@ -16,8 +16,15 @@ COUNT_BITS = 8
 AMOUNTS = data.ArrayLayout(COUNT_BITS, SEMAPHORES)
 """What each semaphore grows by in a cycle."""
 
-GROUP = data.StructLayout({"retired": COUNT_BITS, "amounts": AMOUNTS})
-"""Instructions that retire together, and what they add to each semaphore."""
+GROUP = data.StructLayout({"amounts": AMOUNTS, "some": SEMAPHORES})
+"""What a transfer that retires, with the SYNCs behind it, adds to each semaphore, and where that is not 0."""
+
+AVAILABLE = data.StructLayout({"given": SEMAPHORES, "grown": SEMAPHORES, "kept": SEMAPHORES})
+"""A semaphore is available where any of three registers is set.
+
+What waits on semaphores gives and takes again in its cycle: that path is the machine's longest, and the
+three meet only where they are used.
+"""
 
 
 class Semaphores(wiring.Component):
@@ -26,33 +33,43 @@ class Semaphores(wiring.Component):
     Each semaphore has one signalling engine and one waiting engine, so that the engines' wishes are
     merged with OR.
 
-    Members: ``clear`` sets all to 0; ``amounts`` adds; ``take`` subtracts one where set; ``available``
-    tells which are above 0.
+    Members: ``clear`` sets all to 0; ``adding`` adds; ``give`` adds one where set; ``take`` subtracts one
+    where set; ``available`` tells which are above 0.
     """
 
     def __init__(self) -> None:
         super().__init__(
             {
                 "clear": In(1),
-                "amounts": In(AMOUNTS),
+                "adding": In(GROUP),
+                "give": In(SEMAPHORES),
                 "take": In(SEMAPHORES),
-                "available": Out(SEMAPHORES),
+                "available": Out(AVAILABLE),
             }
         )
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
         for index in range(SEMAPHORES):
-            count = Signal(SEMAPHORE_BITS, name=f"count{index}")
-            some = Signal(name=f"some{index}")
-            amount, take = self.amounts[index], self.take[index]
-            m.d.comb += self.available[index].eq(some)
-            # ``some`` is count != 0 as a register: what waits on it is the machine's longest path.
-            m.d.sync += count.eq(count + amount - take)
-            m.d.sync += some.eq((amount != 0) | count[1:].any() | (some & ~take))
-            with m.If(self.clear):
-                m.d.sync += [count.eq(0), some.eq(0)]
+            self._semaphore(m, index)
         return m
+
+    def _semaphore(self, m: Module, index: int) -> None:
+        """One counter: ``count`` lacks what was given and taken in the cycle before, which comes late."""
+        count, took = Signal(SEMAPHORE_BITS, name=f"count{index}"), Signal(name=f"took{index}")
+        given, grown, kept = (self.available[name][index] for name in ("given", "grown", "kept"))
+        more, fewer = given & ~took, took & ~given
+        change = Cat(given ^ took, fewer.replicate(SEMAPHORE_BITS - 1))
+        is_many = count[2:].any() | (count[1] & (count[0] | ~fewer)) | (count[0] & more)
+        m.d.sync += [
+            count.eq(count + self.adding.amounts[index] + change),
+            took.eq(self.take[index]),
+            given.eq(self.give[index]),
+            grown.eq(self.adding.some[index] | is_many),
+            kept.eq((given | grown | kept) & ~self.take[index]),
+        ]
+        with m.If(self.clear):
+            m.d.sync += [signal.eq(0) for signal in (count, took, given, grown, kept)]
 
 
 class Retirement(wiring.Component):
@@ -63,7 +80,8 @@ class Retirement(wiring.Component):
     transfers are in flight, and at most 255 instructions retire in one cycle.
 
     Members: ``transfer`` and ``sync``, high in the cycle in which one is popped; ``signals``, its mask;
-    ``complete``; ``retiring``, the number that retires in this cycle and what semaphores grow by.
+    ``complete``; ``retiring``, what semaphores grow by because of it; ``at_once``, a SYNC popped in this
+    cycle retires in it, and signals by itself; ``resting``, no transfer in flight.
     """
 
     def __init__(self, *, depth: int) -> None:
@@ -75,6 +93,8 @@ class Retirement(wiring.Component):
                 "signals": In(SEMAPHORES),
                 "complete": In(1),
                 "retiring": Out(GROUP),
+                "at_once": Out(1),
+                "resting": Out(1, init=1),
             }
         )
 
@@ -83,38 +103,28 @@ class Retirement(wiring.Component):
         m.submodules.older = older = Queue(GROUP, depth=self._depth)
         newest = Signal(GROUP)
         transfers = Signal(range(self._depth + 2))
-        m.d.sync += transfers.eq(transfers + self.transfer - self.complete)
+        now = transfers + self.transfer - self.complete
+        m.d.sync += [transfers.eq(now), self.resting.eq(now == 0)]
 
         # The newest transfer collects the SYNCs behind it; it moves to the queue when another is popped.
         newest_retires = self.complete & (transfers == 1)
-        newest_remains = (transfers != 0) & ~newest_retires
+        newest_remains = ~self.resting & ~newest_retires
         m.d.comb += [
             older.push.payload.eq(newest),
             older.push.valid.eq(self.transfer & newest_remains),
             older.head.ready.eq(self.complete & ~newest_retires),
         ]
         with m.If(self.transfer):
-            m.d.sync += _assign(newest, retired=1, signals=self.signals)
-        with m.Elif(self.sync & newest_remains):
-            m.d.sync += _accumulate(newest, newest, signals=self.signals)
+            m.d.sync += newest.some.eq(self.signals)
+            m.d.sync += [newest.amounts[index].eq(self.signals[index]) for index in range(SEMAPHORES)]
+        with m.Elif(self.sync):
+            m.d.sync += newest.some.eq(newest.some | self.signals)
+            for index in range(SEMAPHORES):
+                m.d.sync += newest.amounts[index].eq(newest.amounts[index] + self.signals[index])
 
-        # What retires now: nothing or a whole group, and a SYNC that has nothing to wait for.
-        group = Signal(GROUP)
+        m.d.comb += self.at_once.eq(~newest_remains)
         with m.If(self.complete):
-            m.d.comb += group.eq(Mux(newest_retires, newest.as_value(), older.head.payload.as_value()))
-        m.d.comb += self.retiring.eq(group)
-        with m.If(self.sync & ~newest_remains):
-            m.d.comb += _accumulate(self.retiring, group, signals=self.signals)
+            m.d.comb += self.retiring.eq(
+                Mux(newest_retires, newest.as_value(), older.head.payload.as_value())
+            )
         return m
-
-
-def _assign(target: data.View, *, retired: int, signals: Signal) -> list[object]:
-    amounts = [target.amounts[index].eq(signals[index]) for index in range(SEMAPHORES)]
-    return [target.retired.eq(retired), *amounts]
-
-
-def _accumulate(target: data.View, before: data.View, *, signals: Signal) -> list[object]:
-    amounts = [
-        target.amounts[index].eq(before.amounts[index] + signals[index]) for index in range(SEMAPHORES)
-    ]
-    return [target.retired.eq(before.retired + 1), *amounts]

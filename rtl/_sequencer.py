@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from enum import IntEnum
 from itertools import pairwise
 
-from amaranth.hdl import Cat, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
 from amaranth.lib import data, wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
@@ -42,16 +42,42 @@ ISSUE = data.StructLayout(
 
 _INSTRUCTION = data.StructLayout({**dict(HEADER), "payload": PAYLOAD_BITS})
 _CONTROL = data.StructLayout(dict(PAYLOAD[Opcode.RING]))
+_EARLY = data.StructLayout(
+    {
+        "opcode": 8,
+        **{f"reg{index}": 4 for index in range(OPERANDS)},
+        **{f"base{index}": 32 for index in range(OPERANDS)},
+        "control": data.StructLayout({"reg": 4, "imm": 32}),
+    }
+)
+"""What is decoded and added, and so taken into registers first: the program memory is slow."""
+_LATE = ("waits", "signals", "releases", "payload")
 
 
 class State(IntEnum):
-    """Where the sequencer is with the instruction at hand."""
+    """Where the sequencer is with the instruction at hand; each state is a bit."""
 
-    IDLE = 0
-    LANDING = 1
-    FETCH = 2
-    READ = 3
-    EXECUTE = 4
+    IDLE = 1
+    LANDING = 2
+    FETCH = 4
+    READ = 8
+    EXECUTE = 16
+
+
+_DECODED = data.StructLayout(
+    {
+        "wanted": len(Engine),
+        "wrong": 1,
+        "halting": 1,
+        "again": 1,
+        "writes": 1,
+        "begins": 1,
+        "ends": 1,
+        "rings": 1,
+    }
+)
+"""What an instruction asks for: engines; an end of the run, rightly or wrongly; another turn of the loop;
+a register's write; a loop's begin and end; RING."""
 
 
 def program_read_port() -> wiring.Signature:
@@ -69,21 +95,33 @@ def connect_entry(
 ) -> Iterator[object]:
     """Statements that pick the fields of ``engine`` out of an ISSUE."""
     command = entry.command
+    members = command.shape().members
     yield entry.waits.eq(issue.waits)
-    yield command.opcode.eq(issue.opcode)
     yield command.is_sync.eq(issue.opcode == SYNCS[engine])
-    yield command.signals.eq(issue.signals)
-    yield command.releases.eq(issue.releases)
+    for name in ("opcode", "signals", "releases"):
+        if name in members:
+            yield command[name].eq(issue[name])
     for index in range(OPERANDS):
-        yield command[f"op{index}"].eq(issue.operands[index])
+        if f"op{index}" in members:
+            yield command[f"op{index}"].eq(issue.operands[index])
     for name, choices in _choices(engine, kind).items():
-        if name not in command.shape().members:
+        if name not in members:
             continue
         (_, chosen), *others = choices
         picked = _slice(issue.payload, chosen)
         for opcode, place in others:
             picked = Mux(issue.opcode == opcode, _slice(issue.payload, place), picked)
         yield command[name].eq(picked)
+    if engine in (Engine.LOAD, Engine.STORE):
+        yield from _connect_transfer(issue, command, engine=engine)
+
+
+def _connect_transfer(issue: data.View, command: data.View, *, engine: Engine) -> Iterator[object]:
+    """What a DMA engine is told of a transfer, so that it need not find out in the cycle of its pop."""
+    places = field_offsets(PAYLOAD[opcodes_of(engine)[-1]])
+    beats, segments = (_slice(issue.payload, places[name]) for name in ("beats", "segments"))
+    yield command.beats.eq(beats - 1)
+    yield command.is_sync.eq((issue.opcode == SYNCS[engine]) | (beats == 0) | (segments == 0))
 
 
 def _choices(engine: Engine, kind: ArrayKind) -> dict[str, list[tuple[Opcode, tuple[int, int]]]]:
@@ -136,120 +174,124 @@ class Sequencer(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        counter = Signal(range(self._arch.program_words + 1))
-        state = Signal(State)
+        counter, following = (
+            Signal(range(self._arch.program_words + 1), name=name) for name in ("counter", "following")
+        )
+        state, decoded = Signal(State, init=State.IDLE), Signal(_DECODED)
+        idle, landing, fetching, reading, executing = state
+        # LANDING is the cycle in which the program's last word becomes visible.
+        m.d.sync += state.eq(
+            Cat(
+                (idle & ~self.fetched) | self.halted,
+                idle & self.fetched,
+                landing | (self.executed & ~decoded.halting),
+                fetching,
+                reading | (executing & ~self.executed),
+            )
+        )
+        can_execute = Mux(decoded.halting, self.idle, (decoded.wanted & self.full) == 0)
+        m.d.comb += [
+            self.executed.eq(executing & can_execute),
+            self.halted.eq(executing & decoded.halting & self.idle),
+            self.illegal.eq(executing & decoded.wrong & self.idle),
+            self.push.eq(Mux(executing, decoded.wanted & ~self.full, 0)),
+        ]
 
-        # States. LANDING is the cycle in which the program's last word becomes visible.
-        with m.Switch(state):
-            with m.Case(State.IDLE):
-                with m.If(self.fetched):
-                    m.d.sync += state.eq(State.LANDING)
-            with m.Case(State.LANDING):
-                m.d.sync += state.eq(State.FETCH)
-            with m.Case(State.FETCH):
-                m.d.sync += state.eq(State.READ)
-            with m.Case(State.READ):
-                m.d.sync += state.eq(State.EXECUTE)
-            with m.Default():
-                with m.If(self.executed):
-                    m.d.sync += state.eq(Mux(self.halted, State.IDLE, State.FETCH))
-        m.d.comb += [self.program.en.eq(state == State.FETCH), self.program.addr.eq(counter)]
-
-        control, total = self._read(m, reading=state == State.READ)
-        self._execute(m, control, executing=state == State.EXECUTE, total=total, counter=counter)
+        # The successor is read while the instruction executes; it stays on the port for the two cycles after.
+        early, held, total, wraps = Signal(_EARLY), Signal(_CONTROL), Signal(32), Signal()
+        top, depth = self._loops(m, decoded, held, acting=fetching, counter=counter)
+        m.d.comb += [
+            self.program.en.eq(landing | executing),
+            self.program.addr.eq(Mux(decoded.again, top.body, following)),
+        ]
+        with m.If(self.program.en):
+            m.d.sync += [counter.eq(self.program.addr), wraps.eq(decoded.rings & (total == held.limit))]
+        past = Signal()
+        instruction = data.View(_INSTRUCTION, self.program.data)
+        with m.If(fetching):
+            m.d.sync += [following.eq(counter + 1), past.eq(counter >= self.length[: len(counter)])]
+            m.d.sync += [early[name].eq(instruction[name]) for name in _EARLY.members if name != "control"]
+            m.d.sync += early.control.eq(instruction.payload)
+        written = (held.reg, Mux(wraps, 0, total))
+        values = self._registers(m, early, writes=fetching & decoded.writes, written=written)
+        with m.If(reading):
+            m.d.sync += [held.eq(instruction.payload), total.eq(values[0])]
+            m.d.sync += [self.issue[name].eq(instruction[name]) for name in _LATE]
+            m.d.sync += [self.issue.opcode.eq(early.opcode)]
+            m.d.sync += [self.issue.operands[index].eq(value) for index, value in enumerate(values[1:])]
+            m.d.sync += decoded.eq(self._decode(m, early, past=past, top=top, depth=depth))
         with m.If(self.start):
-            m.d.sync += [counter.eq(0)]
+            m.d.sync += [following.eq(0), depth.eq(0), decoded.eq(0)]
         return m
 
-    def _read(self, m: Module, *, reading: Value) -> tuple[data.View, Signal]:
-        """Resolves operands and the control instruction's sum into registers."""
-        instruction = data.View(_INSTRUCTION, self.program.data)
-        control = data.View(_CONTROL, instruction.payload[: _CONTROL.size])
-        held, total = Signal(_CONTROL), Signal(32)
-        values = self._registers(
-            m,
-            held,
-            indices=[control.reg, *(instruction[f"reg{index}"] for index in range(OPERANDS))],
-            total=total,
-        )
-        with m.If(reading):
-            m.d.sync += [held.eq(control)]
-            m.d.sync += total.eq(control.imm + Mux(instruction.opcode == Opcode.SET, 0, values[0]))
-            for name in ("opcode", "waits", "signals", "releases", "payload"):
-                m.d.sync += self.issue[name].eq(instruction[name])
-            for index, value in enumerate(values[1:]):
-                m.d.sync += self.issue.operands[index].eq(instruction[f"base{index}"] + value)
-        return held, total
+    def _registers(
+        self, m: Module, early: data.View, *, writes: Value, written: tuple[Value, Value]
+    ) -> list[Value]:
+        """The sum of a control instruction and the operands; all address registers are zero at the start.
 
-    def _registers(self, m: Module, held: data.View, *, indices: list[Value], total: Signal) -> list[Value]:
-        """The address registers: one write, a read for each of ``indices``; all are zero at the start."""
+        A register is written in the cycle after its instruction, one before the next one's read.
+        """
         m.submodules.registers = registers = Memory(shape=32, depth=REGISTERS, init=[])
         known = Signal(REGISTERS)
-        write = registers.write_port()
-        wraps = (self.issue.opcode == Opcode.RING) & (total == held.limit)
-        writes = self.executed & ~self.illegal & _is_any(self.issue.opcode, _WRITERS)
-        m.d.comb += [write.en.eq(writes), write.addr.eq(held.reg), write.data.eq(Mux(wraps, 0, total))]
+        write, (place, value) = registers.write_port(), written
+        m.d.comb += [write.en.eq(writes), write.addr.eq(place), write.data.eq(value)]
         with m.If(writes):
-            m.d.sync += known.bit_select(held.reg, 1).eq(1)
+            m.d.sync += known.bit_select(place, 1).eq(1)
         with m.If(self.start):
             m.d.sync += known.eq(0)
+        control = early.control
+        replaces = early.opcode == Opcode.SET
+        summands = [(control.reg, control.imm, ~replaces)]
+        summands += [(early[f"reg{index}"], early[f"base{index}"], Const(1)) for index in range(OPERANDS)]
         values: list[Value] = []
-        for index in indices:
+        for index, base, adds in summands:
             read = registers.read_port(domain="comb")
             m.d.comb += read.addr.eq(index)
-            values.append(Mux(known.bit_select(index, 1), read.data, 0))
+            # Added before it is known whether to add: the memory is sooner there than the mark.
+            values.append(Mux(known.bit_select(index, 1) & adds, (base + read.data)[:32], base))
         return values
 
-    def _execute(
-        self, m: Module, control: data.View, *, executing: Value, total: Signal, counter: Signal
-    ) -> None:
-        """Runs the instruction that was read; its successor is known at the end of this cycle."""
-        opcode = self.issue.opcode
-        wrong, halting = Signal(), Signal()
-        target = self._loops(m, control, wrong=wrong, counter=counter)
-        with m.If(_is_any(opcode, _WRITERS) & (control.reg == 0)):
-            m.d.comb += wrong.eq(1)
-        kind = self._arch.array.kind
+    def _decode(self, m: Module, early: data.View, *, past: Value, top: data.View, depth: Value) -> data.View:
+        """What the instruction that was read asks for, one cycle before it executes."""
+        opcode, control, kind = early.opcode, early.control, self._arch.array.kind
+        decoded = Signal(_DECODED, name="next_decoded")
+        begins, ends = opcode == Opcode.LOOP, opcode == Opcode.END
+        writes = _is_any(opcode, _WRITERS)
         absent = absent_opcodes(kind)
         highest = max(set(Opcode).difference(absent))
         illegal = (opcode > highest) | _is_any(opcode, tuple(each for each in absent if each < highest))
-        with m.If(illegal | (counter >= self.length)):
-            m.d.comb += wrong.eq(1)
-        m.d.comb += halting.eq(wrong | (opcode == Opcode.HALT))
-
+        no_loop = (begins & ((depth == LOOP_DEPTH) | (control.imm == 0))) | (ends & (depth == 0))
+        wrong = illegal | past | no_loop | (writes & (control.reg == 0))
         wanted = Cat(_is_any(opcode, opcodes_of(engine, kind)) for engine in Engine)
-        can_execute = Mux(halting, self.idle, (wanted & self.full) == 0)
         m.d.comb += [
-            self.executed.eq(executing & can_execute),
-            self.halted.eq(self.executed & halting),
-            self.illegal.eq(self.executed & wrong),
+            decoded.wanted.eq(Mux(wrong, 0, wanted)),
+            decoded.wrong.eq(wrong),
+            decoded.halting.eq(wrong | (opcode == Opcode.HALT)),
+            decoded.again.eq(ends & (top.turns != 1)),
+            decoded.writes.eq(writes & ~wrong),
+            decoded.begins.eq(begins & ~wrong),
+            decoded.ends.eq(ends & ~wrong),
+            decoded.rings.eq(opcode == Opcode.RING),
         ]
-        with m.If(self.executed & ~halting):
-            m.d.comb += self.push.eq(wanted)
-            m.d.sync += counter.eq(target)
+        return decoded
 
-    def _loops(self, m: Module, control: data.View, *, wrong: Signal, counter: Signal) -> Value:
-        """The stack of loops, its top first; returns the next instruction's index."""
+    def _loops(
+        self, m: Module, decoded: data.View, held: data.View, *, acting: Value, counter: Signal
+    ) -> tuple[data.View, Signal]:
+        """The stack of loops, its top first, and their number; both change in the cycle after LOOP or END."""
         level = data.StructLayout({"turns": 32, "body": len(counter)})
         stack = [Signal(level, name=f"loop{index}") for index in range(LOOP_DEPTH)]
         depth = Signal(range(LOOP_DEPTH + 1))
-        top, opcode = stack[0], self.issue.opcode
-        again = top.turns != 1
-        begins, ends = opcode == Opcode.LOOP, opcode == Opcode.END
-        with m.If(begins & ((depth == LOOP_DEPTH) | (control.imm == 0)) | (ends & (depth == 0))):
-            m.d.comb += wrong.eq(1)
-        with m.If(self.executed & ~self.halted):
-            with m.If(begins):
-                m.d.sync += [inner.eq(outer) for outer, inner in pairwise(stack)]
-                m.d.sync += [top.turns.eq(control.imm), top.body.eq(counter + 1), depth.eq(depth + 1)]
-            with m.Elif(ends & again):
-                m.d.sync += top.turns.eq(top.turns - 1)
-            with m.Elif(ends):
-                m.d.sync += [outer.eq(inner) for outer, inner in pairwise(stack)]
-                m.d.sync += depth.eq(depth - 1)
-        with m.If(self.start):
-            m.d.sync += depth.eq(0)
-        return Mux(ends & again, top.body, counter + 1)
+        top = stack[0]
+        with m.If(acting & decoded.begins):
+            m.d.sync += [inner.eq(outer) for outer, inner in pairwise(stack)]
+            m.d.sync += [top.turns.eq(held.imm), top.body.eq(counter), depth.eq(depth + 1)]
+        with m.If(acting & decoded.ends & decoded.again):
+            m.d.sync += top.turns.eq(top.turns - 1)
+        with m.If(acting & decoded.ends & ~decoded.again):
+            m.d.sync += [outer.eq(inner) for outer, inner in pairwise(stack)]
+            m.d.sync += depth.eq(depth - 1)
+        return top, depth
 
 
 _WRITERS = (Opcode.SET, Opcode.ADD, Opcode.RING)

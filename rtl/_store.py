@@ -2,28 +2,30 @@
 
 from __future__ import annotations
 
-from amaranth.hdl import Module, Signal, Value
+from amaranth.hdl import Cat, Module, Mux, Signal
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
-from archsim._isa import Engine
+from archsim._isa import SEMAPHORES, Engine
+from archsim._timing import SCRATCHPAD_READ
 from rtl._axi import BURST_INCREMENT, axi4_write
-from rtl._bursts import BURST_BITS, Bursts, is_empty
+from rtl._bursts import LENGTH_BITS, Bursts
 from rtl._command import command_layout
+from rtl._pipe import delayed
 from rtl._queue import Queue
 from rtl._semaphores import GROUP, Retirement
 
 STORE_EVENTS = data.StructLayout({"store_beats": 1, "store_bursts": 1})
 """What STORE adds to its counters in a cycle."""
 
-_READ_AHEAD = 4
-"""Beats between scratchpad and bus: three cycles from a read to its place being free, and one over."""
+_READ_AHEAD = SCRATCHPAD_READ + 3
+"""Beats between scratchpad and bus: a read's place is free after as many cycles."""
 
 
 def row_read_port(arch: Architecture) -> wiring.Signature:
-    """Read of a physical row: ``addr`` counts rows over all banks; ``data`` comes one cycle later."""
+    """Read of a physical row: ``addr`` counts rows over all banks; ``data`` come SCRATCHPAD_READ later."""
     return wiring.Signature({"en": Out(1), "addr": Out(32), "data": In(8 * arch.bank_row_bytes)})
 
 
@@ -31,11 +33,13 @@ class Store(wiring.Component):
     """The STORE engine; ``docs/machine.md`` has its cycles.
 
     ``head.ready`` does not depend on ``head.valid``. The pop is cycle s; the address handshake is at
-    s + 1 at the earliest, and its first beat STORE_LEAD cycles later: read the row, choose the beat, send.
+    s + 1 at the earliest, and its first beat STORE_LEAD cycles later: read the row, hold it, choose the
+    beat, send.
     The next burst's address follows the last beat.
 
     Members: ``head``, commands; ``axi``, the write channels; ``read``, the scratchpad's port;
-    ``retiring``, what retires in this cycle; ``error``, high when a response is an error; ``events``.
+    ``retiring``, what transfers signal; ``gives``, what a pop signals at once; ``resting``, no transfer
+    is in flight; ``error``, high when a response is an error; ``events``.
     """
 
     def __init__(self, arch: Architecture) -> None:
@@ -46,6 +50,8 @@ class Store(wiring.Component):
                 "axi": Out(axi4_write(arch.bus.bytes)),
                 "read": Out(row_read_port(arch)),
                 "retiring": Out(GROUP),
+                "gives": Out(SEMAPHORES),
+                "resting": Out(1),
                 "error": Out(1),
                 "events": Out(STORE_EVENTS),
             }
@@ -61,7 +67,7 @@ class Store(wiring.Component):
         popping = self.head.valid & self.head.ready
 
         # Pop.
-        starting = popping & ~is_empty(command)
+        starting = popping & ~command.is_sync
         m.d.comb += self.head.ready.eq(~bursts.active & ~sending)
         m.d.comb += [bursts.start.eq(starting), bursts.command.eq(command)]
 
@@ -75,10 +81,12 @@ class Store(wiring.Component):
         m.d.sync += complete.eq(axi.bvalid & responses.head.payload)
         m.d.comb += [
             retirement.transfer.eq(starting),
-            retirement.sync.eq(popping & is_empty(command)),
+            retirement.sync.eq(popping & command.is_sync),
             retirement.signals.eq(command.signals),
             retirement.complete.eq(complete),
             self.retiring.eq(retirement.retiring),
+            self.gives.eq(Mux(command.is_sync & retirement.at_once, command.signals, 0)),
+            self.resting.eq(retirement.resting),
         ]
         return m
 
@@ -89,7 +97,7 @@ class Store(wiring.Component):
         m.d.comb += [
             axi.awvalid.eq(bursts.active & ~sending & responses.push.ready),
             axi.awaddr.eq(burst.address),
-            axi.awlen.eq((burst.length - 1)[:8]),
+            axi.awlen.eq(burst.length),
             axi.awsize.eq(exact_log2(self._arch.bus.bytes)),
             axi.awburst.eq(BURST_INCREMENT),
             bursts.advance.eq(handshake),
@@ -107,30 +115,42 @@ class Store(wiring.Component):
         axi = self.axi
         beat = data.StructLayout({"data": 8 * self._arch.bus.bytes, "last": 1})
         m.submodules.beats = beats = Queue(beat, depth=_READ_AHEAD)
-        to_read, local = Signal(BURST_BITS), Signal(32)
-        ahead = Signal(range(_READ_AHEAD + 1))
+        # What is left to read, less one, and whether that is nothing more.
+        reading, left, final, local = Signal(), Signal(LENGTH_BITS), Signal(), Signal(32)
+        ahead, has_room = Signal(range(_READ_AHEAD + 1)), Signal(init=1)
         sent = axi.wvalid & axi.wready
-
-        # Read.
-        m.d.comb += self.read.en.eq((to_read != 0) & (ahead != _READ_AHEAD))
-        m.d.sync += ahead.eq(ahead + self.read.en - sent)
-        with m.If(bursts.advance):
-            m.d.sync += [to_read.eq(bursts.burst.length), local.eq(bursts.burst.local)]
-        with m.Elif(self.read.en):
-            m.d.sync += [to_read.eq(to_read - 1), local.eq(local + 1)]
-
-        # Choose the beat: a row holds one, or a power of two of them.
         lane_bits = exact_log2(self._arch.bank_row_bytes // self._arch.bus.bytes)
-        m.d.comb += self.read.addr.eq(local >> lane_bits)
-        arriving, last = Signal(), Signal()
-        m.d.sync += [arriving.eq(self.read.en), last.eq(to_read == 1)]
-        chosen: Value = self.read.data
-        if lane_bits:
-            lane = Signal(lane_bits)
-            m.d.sync += lane.eq(local[:lane_bits])
-            chosen = self.read.data.word_select(lane, 8 * self._arch.bus.bytes)
-        m.d.comb += [beats.push.valid.eq(arriving), beats.push.payload.data.eq(chosen)]
-        m.d.comb += beats.push.payload.last.eq(last)
+
+        # Read. The first row is asked for with its address, so that each row has a register.
+        burst, begins = bursts.burst, bursts.burst.begins & ~sending
+        asks = reading & has_room
+        now = Mux(begins, burst.local, local)
+        reads = bursts.advance | asks
+        more = ahead + reads - sent
+        m.d.comb += [self.read.en.eq(reads), self.read.addr.eq(now >> lane_bits)]
+        m.d.sync += [ahead.eq(more), has_room.eq(more != _READ_AHEAD)]
+        with m.If(bursts.advance):
+            m.d.sync += [
+                reading.eq(burst.length != 0),
+                left.eq(burst.length - 1),
+                final.eq(burst.length == 1),
+            ]
+        with m.Elif(asks):
+            m.d.sync += [reading.eq(~final), left.eq(left - 1), final.eq(left == 1)]
+        with m.If(reads):
+            m.d.sync += local.eq(now + 1)
+
+        # Hold the row, then choose the beat: a row holds one, or a power of two of them.
+        row = Signal.like(self.read.data, reset_less=True)
+        last = Mux(bursts.advance, burst.length == 0, final)
+        arriving = delayed(m, Cat(reads, last, now[:lane_bits]), SCRATCHPAD_READ + 1)
+        m.d.sync += row.eq(self.read.data)
+        chosen = row.word_select(arriving[2:], 8 * self._arch.bus.bytes) if lane_bits else row
+        m.d.comb += [
+            beats.push.valid.eq(arriving[0]),
+            beats.push.payload.last.eq(arriving[1]),
+            beats.push.payload.data.eq(chosen),
+        ]
 
         # Send.
         m.d.comb += [

@@ -16,6 +16,7 @@ from typing import Any, Literal
 from archsim._board import MAPPED_FAMILIES, PLACED_FAMILIES, Board
 from archsim._cache import cache_dir
 from archsim._resources_value import Resources, resources_of
+from rtl._absorb import absorb_registers
 from rtl._board import BOARD_TOP, DEFAULT_BAUD, board_of, board_verilog, memory_bytes
 from rtl._build import Design
 from rtl._errors import RtlError
@@ -34,6 +35,7 @@ DEFAULT_SEED = 1
 _REVISION = "1"
 _RESULT = "result.json"
 _SHELL = (
+    "_absorb.py",
     "_block_memory.py",
     "_board.py",
     "_bridge.py",
@@ -186,6 +188,7 @@ def _run_into(
             clock, constraints, shell = top.pll.output_mhz, lpf(board), (BOARD_TOP, board_verilog(top))
         tell("mapping the shell around the core")
         link(mapped, work, shell=shell, output=[f"write_json {NETLIST}"], progress=progress)
+        _absorb(work / NETLIST, tell)
         tell(f"placing and routing for {clock:g} MHz (minutes)")
         placed = place(
             work,
@@ -200,6 +203,13 @@ def _run_into(
             tell("packing the bitstream")
             pack(work, progress=progress)
         _publish(work, folder, placed, size)
+
+
+def _absorb(path: Path, tell: Progress) -> None:
+    document = json.loads(path.read_text())
+    moved = sum(absorb_registers(module) for module in document["modules"].values() if module["cells"])
+    tell(f"moved {moved} registers into block RAM and multipliers")
+    path.write_text(json.dumps(document))
 
 
 def _publish(work: Path, folder: Path, placed: Placed, size: int) -> None:

@@ -8,11 +8,13 @@ from amaranth.hdl import Module, signed
 from amaranth.lib import data, wiring
 from amaranth.lib.wiring import In, Out
 
-from archsim._timing import tree_depth
+from archsim._timing import SCRATCHPAD_READ, tree_depth
 from rtl._pe import ProcessingElement
 from rtl._pipe import delayed, delayed_word, module_text, placed
 
 PE_MODULE = "archsim_pe"
+_ENTRY = SCRATCHPAD_READ + 1
+"""Cycles from a streamed word's issue to its first byte's entry: the read, and the edge's register."""
 
 
 def sum_bits(rows: int) -> int:
@@ -22,7 +24,7 @@ def sum_bits(rows: int) -> int:
 
 def systolic_latency(rows: int, cols: int) -> int:
     """Cycles from the issue of a streamed word's read to its sums at ``Systolic.sums``."""
-    return rows + cols + 3
+    return rows + cols + _ENTRY
 
 
 def pe_text(rows: int) -> str:
@@ -36,7 +38,7 @@ class Systolic(wiring.Component):
     Members
     -------
     x_word, w_word:
-        Words read from the scratchpad, one cycle after their issue.
+        Words read from the scratchpad, SCRATCHPAD_READ cycles after their issue.
     capture:
         Bit i: a weight word is issued that is array row i.
     capture_transposed:
@@ -87,15 +89,15 @@ class Systolic(wiring.Component):
 
     def _left_edge(self, m: Any, elements: list[Any]) -> None:
         """Row r is fed r cycles after row 0; a swap goes one cycle ahead of its first byte."""
-        swap = delayed(m, self.swap, 1)
+        swap = delayed(m, self.swap, _ENTRY - 2)
         for r, element in enumerate(elements):
             swap = delayed(m, swap, 1)
             byte = slice(8 * r, 8 * r + 8)
             m.d.comb += [
                 element.swap.eq(swap),
-                element.x.eq(delayed_word(m, self.x_word[byte].as_signed(), 2 + r)),
-                element.left.eq(delayed_word(m, self.w_word[byte].as_signed(), 1 + r)),
-                element.capture_row.eq(delayed(m, self.capture[r], 2 + r)),
+                element.x.eq(delayed_word(m, self.x_word[byte].as_signed(), 1 + r)),
+                element.left.eq(delayed_word(m, self.w_word[byte].as_signed(), r)),
+                element.capture_row.eq(delayed(m, self.capture[r], SCRATCHPAD_READ + r)),
             ]
 
     def _top_edge(self, m: Any, elements: list[Any]) -> None:
@@ -103,7 +105,7 @@ class Systolic(wiring.Component):
         for c, element in enumerate(elements):
             byte = self.w_word[8 * c : 8 * c + 8].as_signed()
             m.d.comb += [
-                element.top.eq(delayed_word(m, byte, 1 + c)),
+                element.top.eq(delayed_word(m, byte, c)),
                 element.total.eq(0),
-                element.capture_col.eq(delayed(m, self.capture_transposed[c], 2 + c)),
+                element.capture_col.eq(delayed(m, self.capture_transposed[c], SCRATCHPAD_READ + c)),
             ]

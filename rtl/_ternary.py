@@ -52,24 +52,26 @@ class TernarySlots(wiring.Component):
         """A counter of the row, and the two walks that it steps."""
         m = Module()
         m.submodules.weights, m.submodules.rows = weights, rows = Walk(), Walk()
-        index, rows_last = Signal(_BITS), Signal(_BITS)
-        ends = Signal()
+        left, rows_last = Signal(_BITS), Signal(_BITS)
+        ends, is_single, step = Signal(), Signal(), Signal()
         m.d.comb += [
-            ends.eq(index == rows_last),
-            self.first.eq(index == 0),
-            self.end.eq(self.busy & ends & rows.last),
-            self.w_addr.eq(weights.base),
-            self.x_addr.eq(rows.base + index),
-            self.acc_addr.eq(rows.base_n + index),
+            step.eq(self.busy & ends),
+            self.end.eq(step & rows.last),
+            self.w_addr.eq(weights.address),
+            self.x_addr.eq(rows.address),
+            self.acc_addr.eq(rows.address_n),
+            rows.move.eq(self.busy),
             self.fresh.eq(rows.first_k & ~self.held.accumulate),
         ]
+        rows_of = self.command.rows
         with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), self.held.eq(self.command), index.eq(0)]
-            m.d.sync += rows_last.eq(self.command.rows - 1)
-        with m.Elif(self.busy & ends):
-            m.d.sync += [index.eq(0), self.busy.eq(~rows.last)]
+            m.d.sync += [self.busy.eq(1), self.held.eq(self.command), self.first.eq(1)]
+            m.d.sync += [rows_last.eq(rows_of - 1), left.eq(rows_of - 1)]
+            m.d.sync += [is_single.eq(rows_of == 1), ends.eq(rows_of == 1)]
+        with m.Elif(step):
+            m.d.sync += [left.eq(rows_last), ends.eq(is_single), self.first.eq(1), self.busy.eq(~rows.last)]
         with m.Elif(self.busy):
-            m.d.sync += index.eq(index + 1)
+            m.d.sync += [left.eq(left - 1), ends.eq(left == 1), self.first.eq(0)]
         held, new = self.held, self.command
         for walk, origin, k_stride, n_stride in (
             (weights, new.op1, held.w_k_stride, held.w_n_stride),
@@ -77,7 +79,7 @@ class TernarySlots(wiring.Component):
         ):
             m.d.comb += [
                 walk.start.eq(self.start),
-                walk.step.eq(self.busy & ends),
+                walk.step.eq(step),
                 walk.origin.eq(origin),
                 walk.k_chunks.eq(new.k_chunks),
                 walk.n_chunks.eq(new.n_chunks),

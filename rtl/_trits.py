@@ -143,7 +143,7 @@ class TernarySums(wiring.Component):
     Members
     -------
     x_word, w_word:
-        Streamed and weight word, one cycle after their reads' issue.
+        Streamed and weight word, SCRATCHPAD_READ cycles after their reads' issue.
     sums:
         ``ternary_latency`` - 1 cycles after the issue.
     """

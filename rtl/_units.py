@@ -17,7 +17,7 @@ _MODULE = re.compile(r"^module (?P<name>\\\S+ |\w+) ?\(.*?^endmodule$", re.MULTI
 _INSTANCE = re.compile(r"^  (?P<name>\\\S+ |\w+) (?:\\\S+ |\w+) \($", re.MULTILINE)
 _PORT = re.compile(r"^  (?P<way>input|output) (?P<range>\[\d+:0\] )?(?P<name>\\\S+ |[\w$]+) ?;", re.MULTILINE)
 _NUMBER = re.compile(r"\$\d+(?:\$\d+)*")
-_DEEP = 4096
+DEEP = 4096
 """Words from which on Yosys takes minutes to unroll the loop of a memory's zeros."""
 _ZERO_LINE = re.compile(r"^ +\S+ ?\[\d+\] = \d+'h0+;$", re.MULTILINE)
 
@@ -97,7 +97,7 @@ def _unit(
             seen.add(child)
             (children if child in cuts else waiting).append(child)
     stubs = [_stub_text(child, modules[child]) for child in sorted(children)]
-    whole = "\n".join([*(unfilled(modules[module], from_words=_DEEP) for module in own), *stubs])
+    whole = "\n".join([*(unfilled(modules[module], from_words=DEEP) for module in own), *stubs])
     text, names = _canonical(whole)
     return Unit(
         name=name,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from amaranth.hdl import C, Cat, Module, Mux, Signal, signed
+from amaranth.hdl import C, Cat, Module, Mux, Signal, Value, signed
 from amaranth.lib import data, stream, wiring
 from amaranth.lib.memory import Memory, MemoryData
 from amaranth.lib.wiring import In, Out
@@ -14,6 +14,7 @@ from archsim._architecture import Architecture
 from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Opcode, Pre, Residual, Source
 from archsim._timing import INTERPOLATION, vector_retirement
 from rtl import _lane
+from rtl._accumulator import READ_LATENCY as ACCUMULATOR_READ
 from rtl._command import command_layout, vector_events
 from rtl._lane import (
     LANE_MODULE,
@@ -34,6 +35,13 @@ WRITE_STAGE = _lane.RESULT + 1
 """Cycles from a slot's issue to its word being written; ``INTERPOLATION`` more on a gated unit."""
 
 _PLACE_STAGE = _lane.KEEP - 1
+_WAIT = _lane.READ - 1
+"""Cycles by which a memory that answers in one cycle is read later than the scratchpad."""
+
+_ACC_WAIT = _lane.READ - ACCUMULATOR_READ
+_BUFFER_WAIT = _lane.READ - 2
+"""The same of the accumulators and of the buffer, whose outputs are registered."""
+
 _PARAMETER = data.StructLayout({"gain": signed(16), "bias": signed(45), "left": LEFT_BITS})
 """A lane's part of a parameter word, from bit 0 upwards."""
 
@@ -71,21 +79,24 @@ class Slots(wiring.Component):
         super().__init__({**slot, **flags, **sizes, "origins": In(words), "strides": In(words), **folds})
 
     def elaborate(self, platform: object) -> Any:
-        """Counters and running sums; no multiplier."""
+        """Counters and running sums; no multiplier, and no comparison in the cycle of its use."""
         m = Module()
-        row_last, chunk_last = Signal(_BITS), Signal(_BITS)
-        m.d.comb += [
-            self.first.eq(self.chunk == 0),
-            self.last_chunk.eq(self.chunk == chunk_last),
-            self.last.eq(self.last_chunk & (self.row == row_last)),
-        ]
+        rows_left, chunks_left, chunk_last = Signal(_BITS), Signal(_BITS), Signal(_BITS)
+        last_row, is_single = Signal(), Signal()
+        m.d.comb += self.last.eq(self.last_chunk & last_row)
         with m.If(self.start):
-            m.d.sync += [row_last.eq(self.rows - 1), chunk_last.eq(self.chunks - 1)]
-            m.d.sync += [self.row.eq(0), self.chunk.eq(0), self.left.eq(self.length)]
+            m.d.sync += [self.row.eq(0), self.chunk.eq(0), self.first.eq(1), self.left.eq(self.length)]
+            m.d.sync += [rows_left.eq(self.rows - 1), last_row.eq(self.rows == 1)]
+            m.d.sync += [chunks_left.eq(self.chunks - 1), chunk_last.eq(self.chunks - 1)]
+            m.d.sync += [self.last_chunk.eq(self.chunks == 1), is_single.eq(self.chunks == 1)]
         with m.Elif(self.step & self.last_chunk):
-            m.d.sync += [self.row.eq(self.row + 1), self.chunk.eq(0), self.left.eq(self.length)]
+            m.d.sync += [self.row.eq(self.row + 1), rows_left.eq(rows_left - 1), last_row.eq(rows_left == 1)]
+            m.d.sync += [self.chunk.eq(0), self.first.eq(1), self.left.eq(self.length)]
+            m.d.sync += [chunks_left.eq(chunk_last), self.last_chunk.eq(is_single)]
         with m.Elif(self.step):
-            m.d.sync += [self.chunk.eq(self.chunk + 1), self.left.eq(self.left - self.group)]
+            m.d.sync += [self.chunk.eq(self.chunk + 1), self.first.eq(0)]
+            m.d.sync += self.left.eq(self.left - self.group)
+            m.d.sync += [chunks_left.eq(chunks_left - 1), self.last_chunk.eq(chunks_left == 1)]
         moves = [C(1, 1)] * self.count
         if self.fold > 1:
             turns = self.side == self.fold - 1
@@ -216,15 +227,16 @@ class VectorEngine(wiring.Component):
     def _reads(self, m: Any, slot: Any, passes: Any, front: Slots, command: Any) -> None:
         source = front.addresses[0]
         is_scratchpad = command.source == Source.SCRATCHPAD
+        place = command.op3 + self._parameter(front, command)
         m.d.comb += [
-            self.acc_read.en.eq(passes & (command.source == Source.ACCUMULATOR)),
-            self.acc_read.addr.eq(source),
+            self.acc_read.en.eq(delayed(m, passes & (command.source == Source.ACCUMULATOR), _ACC_WAIT)),
+            self.acc_read.addr.eq(delayed_word(m, source[:_BITS], _ACC_WAIT)),
             self.source_read.en.eq(slot & (~passes | is_scratchpad)),
             self.source_read.addr.eq(source),
             self.residual_read.en.eq(self._second(passes, command, in_buffer=False)),
             self.residual_read.addr.eq(front.addresses[1]),
-            self.param_read.en.eq(passes & command.affine),
-            self.param_read.addr.eq(command.op3 + self._parameter(front, command)),
+            self.param_read.en.eq(delayed(m, passes & command.affine, _WAIT)),
+            self.param_read.addr.eq(delayed_word(m, place, _WAIT)),
         ]
 
     def _second(self, passes: Any, command: Any, *, in_buffer: bool) -> Any:
@@ -239,24 +251,25 @@ class VectorEngine(wiring.Component):
         return Mux(command.uniform, 0, front.chunk) if self.gated else front.chunk
 
     def _buffer(self, m: Any, passes: Any, front: Slots, back: Slots, lanes: list[Any], command: Any) -> Any:
-        """The vector buffer; its word of the slot issued one cycle ago."""
+        """The vector buffer; its word of the slot that is at READ."""
         m.submodules.buffer = buffer = Memory(self.buffer, attrs=UNCHECKED)
         read, write = buffer.read_port(), buffer.write_port()
         wait = WRITE_STAGE - _PLACE_STAGE
         if self.gated:
             wide = buffer.read_port()
-            m.d.comb += wide.en.eq(self._second(passes, command, in_buffer=True))
-            m.d.comb += wide.addr.eq(front.addresses[1])
-            seconds = delayed_word(m, wide.data.as_value(), _lane.SECOND - _lane.READ)
+            second = self._second(passes, command, in_buffer=True)
+            m.d.comb += wide.en.eq(delayed(m, second, _BUFFER_WAIT))
+            m.d.comb += wide.addr.eq(delayed_word(m, front.addresses[1][: len(wide.addr)], _BUFFER_WAIT))
+            seconds = delayed_word(m, _registered(m, wide), _lane.SECOND - _lane.READ)
             m.d.comb += [lane.wide.eq(seconds.word_select(c, 16)) for c, lane in enumerate(lanes)]
         m.d.comb += [
-            read.en.eq(passes & (command.source == Source.BUFFER)),
-            read.addr.eq(front.addresses[0]),
+            read.en.eq(delayed(m, passes & (command.source == Source.BUFFER), _BUFFER_WAIT)),
+            read.addr.eq(delayed_word(m, front.addresses[0][: len(read.addr)], _BUFFER_WAIT)),
             write.en.eq(delayed(m, back.step, wait) & (command.destination == Destination.BUFFER)),
             write.addr.eq(delayed(m, back.addresses[0][: len(write.addr)], wait)),
             write.data.eq(delayed_word(m, Cat(lane.result for lane in lanes), 1)),
         ]
-        return read.data
+        return data.View(self.buffer.shape, _registered(m, read))
 
     def _elements(self, m: Any, lanes: list[Any], buffered: Any, front: Slots, command: Any) -> None:
         """The lanes' setup, elements and residuals."""
@@ -284,10 +297,10 @@ class VectorEngine(wiring.Component):
             ]
 
     def _chunk(self, m: Any, word: Any, front: Slots) -> Any:
-        """The chunk of a scratchpad word that the slot issued a cycle ago means, from bit 0 on."""
+        """The chunk of a scratchpad word that the slot at READ means, from bit 0 on."""
         if self.arch.fold == 1:
             return word
-        return word.word_select(delayed_word(m, front.side, 1), 8 * self.lanes)
+        return word.word_select(delayed_word(m, front.side, _lane.READ), 8 * self.lanes)
 
     def _parameters(self, m: Any, lanes: list[Any], command: Any) -> None:
         """Each part of the parameter word at its stage; without an affine, what changes nothing."""
@@ -305,7 +318,7 @@ class VectorEngine(wiring.Component):
 
     def _rows(self, m: Any, lanes: list[Any], front: Slots, records: Records, command: Any) -> None:
         """The row's record, to each of the lanes' stages that uses a part of it."""
-        m.d.comb += records.row.eq(front.row)
+        m.d.comb += records.row.eq(delayed_word(m, front.row[: len(records.row)], _WAIT))
         is_plain = command.pre == Pre.NONE
         mantissa = delayed_word(m, Mux(is_plain, 1, records.scale.mantissa), _lane.MANTISSA - _lane.READ)
         exponent = delayed_word(m, Mux(is_plain, 0, records.scale.exponent), _lane.ROUND - 1 - _lane.READ)
@@ -325,19 +338,20 @@ class VectorEngine(wiring.Component):
             ]
 
     def _tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
-        """TABLE: every lane has its own copy, written two cycles after the slot."""
+        """TABLE: every lane has its own copy, written in the cycle after READ."""
         if self.gated:
             self._stepped_tables(m, lanes, slot, front, command)
             return
-        enable = delayed(m, slot, 2)
-        place = delayed_word(m, Cat(front.row[:8], command.slot), 2)
+        enable = delayed(m, slot, _lane.READ + 1)
+        place = delayed_word(m, Cat(front.row[:8], command.slot), _lane.READ + 1)
         entry = delayed_word(m, self.source_read.data[:16], 1)
         for lane in lanes:
             m.d.comb += [lane.load_en.eq(enable), lane.load_addr.eq(place), lane.load_data.eq(entry)]
 
     def _stepped_tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
         """TABLE of entries with their steps: each is written when the next one comes, the last one last."""
-        comes, index = delayed(m, slot, 2), delayed_word(m, front.row[:8], 2)
+        comes = delayed(m, slot, _lane.READ + 1)
+        index = delayed_word(m, front.row[:8], _lane.READ + 1)
         entry = delayed_word(m, self.source_read.data[:16], 1)
         first, before = (Signal(signed(16), name=name, reset_less=True) for name in ("first", "before"))
         with m.If(comes):
@@ -405,3 +419,8 @@ class VectorEngine(wiring.Component):
     def _buffer_reads(self, passes: Any, command: Any) -> Any:
         source = passes & (command.source == Source.BUFFER)
         return source + self._second(passes, command, in_buffer=True) if self.gated else source
+
+
+def _registered(m: Any, port: Any) -> Any:
+    """What a memory reads, a cycle later: its output's register, which a block RAM has inside."""
+    return delayed_word(m, Value.cast(port.data), 1)

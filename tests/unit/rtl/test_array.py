@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from archsim._architecture import Architecture
 from archsim._isa import Engine, Opcode
 from archsim._timing import array_latency
-from rtl._accumulator import ADD_LATENCY, ADD_LEAD, Accumulators
+from rtl._accumulator import ADD_LATENCY, ADD_LEAD, READ_LATENCY, Accumulators
 from rtl._array import ArrayEngine
 from rtl._command import command_layout
 from tests.unit.rtl._bench import Command, Diary, Player, architecture, sync
@@ -109,7 +109,7 @@ def run(arch: Architecture, store: Words, commands: list[Command], **options: An
         ctx.set(engine.acc_read.en, 1)
         for address in range(arch.accumulator_words):
             ctx.set(engine.acc_read.addr, address)
-            await ctx.tick()
+            await ctx.tick().repeat(READ_LATENCY)
             word = ctx.get(engine.acc_read.data).to_bytes(4 * arch.array.cols, "little")
             found[address] = np.frombuffer(word, dtype="<i4")
 
@@ -193,7 +193,7 @@ def test_additions_wrap_at_32_bits_and_forward_at_every_distance() -> None:
         ctx.set(engine.read.en, 1)
         for place in range(5):
             ctx.set(engine.read.addr, place)
-            await ctx.tick()
+            await ctx.tick().repeat(READ_LATENCY)
             found[place] = np.frombuffer(ctx.get(engine.read.data).to_bytes(8, "little"), dtype="<i4")
 
     simulator = Simulator(engine)

@@ -1,4 +1,4 @@
-"""Queue, semaphores, retirement, memories and registers, each against a naive model."""
+"""Queue, semaphores, retirement, bursts, memories and registers, each against a naive model."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import pytest
 from amaranth.sim import Simulator
 
 from archsim._counters import COUNTER_ADDRESS, COUNTERS, Counter
-from archsim._isa import SEMAPHORES
+from archsim._isa import SEMAPHORES, Engine
+from archsim._timing import SCRATCHPAD_READ
+from rtl._bursts import Bursts
 from rtl._queue import Queue
 from rtl._registers import REGISTER_MAP, Registers
 from rtl._scratchpad import WORD_READERS, Scratchpad, WideMemory
 from rtl._semaphores import Retirement, Semaphores
 from tests.unit.rtl.control_bench import machine, read_register, write_register
+from tests.unit.rtl.control_reference import bursts
 
 
 def simulate(component: Any, bench: Callable[[Any], Coroutine[Any, Any, None]]) -> None:
@@ -57,17 +60,24 @@ def test_semaphores_add_and_take_in_one_cycle() -> None:
 
     async def bench(ctx: Any) -> None:
         rng, model = random.Random(0), [0] * SEMAPHORES
-        for step in range(150):
+        for step in range(600):
             available = sum((count > 0) << index for index, count in enumerate(model))
-            assert ctx.get(semaphores.available) == available
-            amounts = [rng.choice([0, 0, 0, 1, 3]) for _ in range(SEMAPHORES)]
+            found = ctx.get(semaphores.available)
+            assert found.given | found.grown | found.kept == available
+            # Nearly as much is taken as is added, so that each count stays near zero.
+            amounts = [rng.choice([0] * 15 + [1, 3]) for _ in range(SEMAPHORES)]
             take, clear = rng.getrandbits(16) & available, step == 100
+            give = rng.getrandbits(16) & rng.getrandbits(16) & rng.getrandbits(16)
             for index, amount in enumerate(amounts):
-                ctx.set(semaphores.amounts[index], amount)
+                ctx.set(semaphores.adding.amounts[index], amount)
+            ctx.set(
+                semaphores.adding.some, sum((amount > 0) << index for index, amount in enumerate(amounts))
+            )
+            ctx.set(semaphores.give, give)
             ctx.set(semaphores.take, take)
             ctx.set(semaphores.clear, clear)
             model = [
-                0 if clear else count + amounts[index] - (take >> index & 1)
+                0 if clear else count + amounts[index] + (give >> index & 1) - (take >> index & 1)
                 for index, count in enumerate(model)
             ]
             await ctx.tick()
@@ -100,12 +110,62 @@ def test_retirement_keeps_order() -> None:
             while line and not line[0][0]:
                 retired.append(line.popleft()[1])
             view = ctx.get(retirement.retiring)
-            assert view.retired == len(retired)
+            assert ctx.get(retirement.resting) == (transfers == 0)
+            at_once = ctx.get(retirement.at_once)
             for index in range(SEMAPHORES):
-                assert view.amounts[index] == sum(mask >> index & 1 for mask in retired)
+                given = (mask >> index & 1) * (sync and at_once)
+                assert view.amounts[index] + given == sum(mask >> index & 1 for mask in retired)
+                assert (view.some >> index & 1) == (view.amounts[index] > 0)
             await ctx.tick()
 
     simulate(retirement, bench)
+
+
+@pytest.mark.parametrize(
+    ("bus_bytes", "longest"), [(4, 1), (4, 64), (4, 256), (16, 7), (32, 128), (64, 3), (64, 64), (64, 256)]
+)
+def test_bursts_against_one_beat_at_a_time(bus_bytes: int, longest: int) -> None:
+    """Segments of one beat to many pages, from any place in a page, taken at any pace."""
+    arch = machine(side=8, bus_bytes=bus_bytes, burst=longest)
+    walker, page = Bursts(Engine.LOAD, arch), 4096 // bus_bytes
+    command = walker.command
+
+    async def bench(ctx: Any) -> None:
+        rng = random.Random(longest)
+        for turn in range(24):
+            segments = rng.choice([1, 2, 3])
+            beats = rng.choice(
+                [1, 2, longest, longest + 1, page, rng.randint(1, 4 * page)][: 6 if turn else 1]
+            )
+            places = [bus_bytes * rng.choice([0, 1, page - 1, rng.randrange(page)]) for _ in range(2)]
+            base, stride = 4096 * rng.randrange(8) + places[0], 4096 * rng.randrange(8) + places[1]
+            values = {"op0": base, "op1": 64 * turn + 64, "segments": segments, "beats": beats - 1}
+            values |= {"dram_stride": stride, "local_stride": 2**32 - 8}
+            for name, value in values.items():
+                ctx.set(getattr(command, name), value)
+            ctx.set(walker.start, 1)
+            await ctx.tick()
+            ctx.set(walker.start, 0)
+            for name in values:
+                ctx.set(getattr(command, name), rng.getrandbits(16))
+            for segment in range(segments):
+                split = bursts(base + segment * stride, beats, arch)
+                for place, (address, length) in enumerate(split):
+                    if rng.random() < 0.3:
+                        await ctx.tick()
+                    found = ctx.get(walker.burst)
+                    assert ctx.get(walker.active)
+                    assert (found.address, found.length + 1) == (address, length)
+                    assert found.begins == (place == 0)
+                    assert found.last == (segment == segments - 1 and place == len(split) - 1)
+                    words = 64 * turn + 64 - 8 * segment
+                    assert found.local == words * 8 // bus_bytes % (2**32)
+                    ctx.set(walker.advance, 1)
+                    await ctx.tick()
+                    ctx.set(walker.advance, 0)
+            assert not ctx.get(walker.active)
+
+    simulate(walker, bench)
 
 
 def test_wide_memory_writes_beats_and_reads_rows() -> None:
@@ -165,7 +225,8 @@ def test_scratchpad_against_a_byte_array(side: int, bus_bytes: int) -> None:
 
     async def bench(ctx: Any) -> None:
         rng, model = random.Random(side), bytearray(3 * bank_bytes)
-        clash = False
+        clashes = deque([False, False])
+        coming: deque[dict[str, bytes]] = deque([{}] * (SCRATCHPAD_READ - 1))
         for _ in range(300):
             places: dict[str, int] = {}
             for name, unit in units.items():
@@ -179,12 +240,13 @@ def test_scratchpad_against_a_byte_array(side: int, bus_bytes: int) -> None:
                 side: [place // bank_bytes for name, place in places.items() if (name in writers) == side]
                 for side in (False, True)
             }
-            assert ctx.get(scratchpad.conflict) == clash
+            assert ctx.get(scratchpad.conflict) == clashes.popleft()
             clash = any(len(set(taken)) < len(taken) for taken in banks.values())
             if len(set(banks[True])) < len(banks[True]):
                 ctx.set(scratchpad.load.en, 0)
                 del places["load"]
                 clash = len(set(banks[False])) < len(banks[False])
+            clashes.append(clash)
             expected = {name: bytes(model[place : place + units[name]]) for name, place in places.items()}
             written = [places[name] // row for name in writers if name in places]
             for name in writers:
@@ -193,11 +255,16 @@ def test_scratchpad_against_a_byte_array(side: int, bus_bytes: int) -> None:
                     ctx.set(getattr(scratchpad, name).data, int.from_bytes(value, "little"))
                     model[places[name] : places[name] + units[name]] = value
             await ctx.tick()
-            for name, content in expected.items():
-                shared = banks[False].count(places[name] // bank_bytes) > 1
-                if name not in writers and not shared and places[name] // row not in written:
-                    got = ctx.get(getattr(scratchpad, name).data)
-                    assert got == int.from_bytes(content, "little"), (name, places[name])
+            sure = [
+                name
+                for name, place in places.items()
+                if name not in writers
+                and banks[False].count(place // bank_bytes) == 1
+                and place // row not in written
+            ]
+            coming.append({name: expected[name] for name in sure})
+            for name, content in coming.popleft().items():
+                assert ctx.get(getattr(scratchpad, name).data) == int.from_bytes(content, "little"), name
 
     simulate(scratchpad, bench)
 
@@ -216,7 +283,7 @@ def test_scratchpad_past_its_end_reads_zero_and_keeps_its_words() -> None:
         for address, value in ((0, 7), (arch.scratchpad.words, 0), (4 * 2048, 0)):
             ctx.set(scratchpad.x.en, 1)
             ctx.set(scratchpad.x.addr, address)
-            await ctx.tick()
+            await ctx.tick().repeat(SCRATCHPAD_READ)
             assert ctx.get(scratchpad.x.data) == value
 
     simulate(scratchpad, bench)
@@ -287,16 +354,64 @@ def test_axi_lite_answers_wait_for_their_taker(pauses: int) -> None:
         bus = registers.bus
         ctx.set(bus.araddr, REGISTER_MAP["version"])
         ctx.set(bus.arvalid, 1)
+        while not ctx.get(bus.arready):
+            await ctx.tick()
         await ctx.tick()
+        ctx.set(bus.araddr, REGISTER_MAP["status"])
+        while not ctx.get(bus.rvalid):
+            assert not ctx.get(bus.arready)
+            await ctx.tick()
         for _ in range(pauses):
             assert ctx.get(bus.rvalid)
             assert not ctx.get(bus.arready)
-            ctx.set(bus.araddr, REGISTER_MAP["status"])
             await ctx.tick()
         assert ctx.get(bus.rdata) == 0x00010000
         ctx.set(bus.arvalid, 0)
         ctx.set(bus.rready, 1)
         await ctx.tick()
         assert not ctx.get(bus.rvalid)
+
+    simulate(registers, bench)
+
+
+def test_counters_count_far_past_their_low_bits() -> None:
+    """Every counter grows at its own rate; reads in between, and a new start, lose nothing."""
+    registers = Registers()
+    amounts = {counter: 1 + counter % 7 for counter in Counter}
+
+    async def bench(ctx: Any) -> None:
+        bus = registers.bus
+
+        async def counted() -> list[int]:
+            halves = [
+                await read_register(ctx, bus, COUNTER_ADDRESS + 4 * index) for index in range(2 * COUNTERS)
+            ]
+            return [low | high << 32 for low, high in zip(halves[::2], halves[1::2], strict=True)]
+
+        async def count(on: bool) -> None:
+            for counter, amount in amounts.items():
+                ctx.set(registers.events[counter.name.lower()], amount if on else 0)
+            ctx.set(registers.stalls, 0xFFFF if on else 0)
+
+        for cycles in (1400, 300):
+            await write_register(ctx, bus, REGISTER_MAP["control"], 1)
+            await count(on=True)
+            ctx.set(bus.araddr, REGISTER_MAP["stall_0"])
+            ctx.set(bus.arvalid, 1)
+            ctx.set(bus.rready, 1)
+            seen = [0]
+            for _ in range(cycles):
+                await ctx.tick()
+                if ctx.get(bus.rvalid):
+                    seen.append(ctx.get(bus.rdata))
+            ctx.set(bus.arvalid, 0)
+            await count(on=False)
+            assert seen == sorted(seen)
+            assert seen[-1] > cycles - 50
+            await ctx.tick().repeat(20)
+            assert await counted() == [cycles * rate for rate in (*amounts.values(), *[1] * SEMAPHORES)]
+            ctx.set(registers.halt, 1)
+            await ctx.tick()
+            ctx.set(registers.halt, 0)
 
     simulate(registers, bench)

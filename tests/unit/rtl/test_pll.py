@@ -16,15 +16,23 @@ def test_the_clock_is_the_best_that_the_limits_allow(oscillator: int, wanted: fl
     pll = pll_for(oscillator, wanted)
     detector = oscillator / pll.input_div
     assert 10 <= detector <= 400
-    assert 400 <= pll.output_mhz * pll.output_div <= 800
+    assert 400 <= oscillator / pll.input_div * pll.feedback_div <= 800
+    assert pll.output_mhz == oscillator / pll.input_div * pll.feedback_div / pll.output_div
     # A second search: every fraction of the oscillator that the divisors make.
     fractions = [
-        Fraction(oscillator * feedback, divisor)
+        Fraction(oscillator * feedback, divisor * output)
         for divisor in range(1, 129)
         for feedback in range(1, 129)
-        if 10 <= oscillator / divisor <= 400 and oscillator * feedback / divisor <= wanted
+        for output in range(1, 129)
+        if 10 * divisor <= oscillator <= 400 * divisor
+        and 400 * divisor <= oscillator * feedback <= 800 * divisor
+        and oscillator * feedback <= wanted * divisor * output
     ]
     assert pll.output_mhz == pytest.approx(float(max(fractions)), abs=1e-9)
+
+
+def test_the_board_of_the_ternary_machine_gets_its_80_mhz_from_25() -> None:
+    assert pll_for(25, 80).output_mhz == 80
 
 
 def test_a_clock_out_of_reach_is_refused() -> None:

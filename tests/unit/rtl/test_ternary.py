@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from archsim._architecture import Architecture, Array
 from archsim._isa import Engine, Opcode
-from archsim._timing import ternary_latency
+from archsim._timing import SCRATCHPAD_READ, ternary_latency
 from archsim._trits import pack_words
+from rtl._accumulator import READ_LATENCY
 from rtl._build import build, check
 from rtl._command import command_layout
 from rtl._errors import RtlError
@@ -116,7 +117,7 @@ def run(
         ctx.set(engine.acc_read.en, 1)
         for address in range(arch.accumulator_words):
             ctx.set(engine.acc_read.addr, address)
-            await ctx.tick()
+            await ctx.tick().repeat(READ_LATENCY)
             word = ctx.get(engine.acc_read.data).to_bytes(4 * arch.array.cols, "little")
             found[address] = np.frombuffer(word, dtype="<i4")
 
@@ -221,7 +222,7 @@ def test_beats_fill_words_in_order(rows: int, cols: int, bus_bytes: int) -> None
         ctx.set(memory.read.en, 1)
         for word in range(WORDS):
             ctx.set(memory.read.addr, word)
-            await ctx.tick()
+            await ctx.tick().repeat(SCRATCHPAD_READ)
             found.append(ctx.get(memory.read.data).to_bytes(size, "little"))
 
     simulator = Simulator(memory)
@@ -252,7 +253,7 @@ def test_words_of_two_banks() -> None:
             await ctx.tick()
             ctx.set(memory.read.en, 0)
             ctx.set(memory.read.addr, BANK_WORDS ^ place)
-            await ctx.tick()
+            await ctx.tick().repeat(SCRATCHPAD_READ)
             assert ctx.get(memory.read.data) == (2 + place - places[0] if place in places else 1)
 
     simulator = Simulator(memory)

@@ -10,7 +10,8 @@ import pytest
 
 from archsim._architecture import Architecture, Vector
 from archsim._isa import Destination, Engine, Lookup, Opcode, Pre, Reduce, Residual, Source
-from archsim._timing import INTERPOLATION, vector_latency
+from archsim._timing import INTERPOLATION, SCRATCHPAD_READ, vector_latency
+from rtl._accumulator import READ_LATENCY
 from rtl._command import command_layout
 from rtl._vector import WRITE_STAGE, VectorEngine
 from tests.naive_vector import Row, State, run_pass, run_table
@@ -169,6 +170,7 @@ def run(arch: Architecture, start: State, commands: list[Command], **options: An
         layout=command_layout(Engine.VECTOR, gated=arch.vector.gated),
         commands=commands,
         memories=memories,
+        latencies={"acc_read": READ_LATENCY},
         store=store,
         inspect=inspect,
         **options,
@@ -199,6 +201,10 @@ def check(arch: Architecture, start: State, commands: list[Command], **options: 
     return diary
 
 
+LATER = {"acc_read": SCRATCHPAD_READ - READ_LATENCY, "param_read": SCRATCHPAD_READ - 1}
+"""Cycles from a slot to its reads of memories that answer before the scratchpad."""
+
+
 def check_schedule(arch: Architecture, commands: list[Command], diary: Diary, *, prompt: bool) -> None:
     gated = arch.vector.gated
     latency, written = vector_latency(arch.array.cols, gated=gated), WRITE_STAGE + INTERPOLATION * gated
@@ -210,7 +216,7 @@ def check_schedule(arch: Architecture, commands: list[Command], diary: Diary, *,
         slots = issue(c)
         for t, (i, j) in enumerate(slots, start=s + 1):
             for port, address in ports(c, i, j):
-                reads[port].append((t, address))
+                reads[port].append((t + LATER.get(port, 0), address))
             if c.get("destination") == Destination.SCRATCHPAD:
                 writes.append((t + written, c["op1"] + j * c["dst_stride"] + i))
         e = s + len(slots)

@@ -1,0 +1,109 @@
+"""Registers that an ECP5's block RAMs and multipliers have inside: those behind their outputs go there.
+
+Yosys leaves them in the fabric. A block RAM answers 5.8 ns after its clock at speed grade 6, and 1.0 ns with
+its output register; a product needs no way to a register outside. Sources: Lattice FPGA-TN-02204, "ECP5 and
+ECP5-5G Memory Usage Guide" (REGMODE), and FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage Guide"
+(REG_OUTPUT_CLK); the times are those of nextpnr's database.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import Any
+
+_PRODUCT = tuple(f"P{bit}" for bit in range(36))
+_RAM_SIDES = "AB"
+
+Cell = dict[str, Any]
+
+
+def absorb_registers(module: dict[str, Any]) -> int:
+    """Move registers of ``module``, a flat netlist in Yosys' JSON, in place; returns how many.
+
+    A multiplier or a side of a block RAM takes the registers behind its outputs if every output that is
+    used feeds one register and nothing else, and these have one clock, no enable and no reset.
+    """
+    return _Netlist(module).absorb()
+
+
+class _Netlist:
+    """A flat netlist, with the users of every net and the plain register that takes it."""
+
+    def __init__(self, module: dict[str, Any]) -> None:
+        self.cells: dict[str, Cell] = module["cells"]
+        self.uses: Counter[Any] = Counter()
+        self.registers: dict[Any, str] = {}
+        for port in module["ports"].values():
+            if port["direction"] != "input":
+                self.uses.update(port["bits"])
+        for name, cell in self.cells.items():
+            for port, bits in cell["connections"].items():
+                if cell["port_directions"][port] == "input":
+                    self.uses.update(bits)
+            if _is_plain(cell):
+                self.registers[cell["connections"]["DI"][0]] = name
+
+    def absorb(self) -> int:
+        """Move what can be moved; returns how many registers."""
+        moved = 0
+        for cell in [*self.cells.values()]:
+            match cell["type"]:
+                case "MULT18X18D":
+                    moved += self._into_multiplier(cell)
+                case "DP16KD":
+                    moved += sum(self._into_memory(cell, side) for side in _RAM_SIDES)
+        return moved
+
+    def _into_multiplier(self, cell: Cell) -> int:
+        names = self._behind(cell, _PRODUCT)
+        if not names or "CLK0" in cell["connections"]:
+            return 0
+        (clock,) = self._clocks(names.values())
+        cell["connections"] |= {"CLK0": [clock], "CE0": ["1"], "RST0": ["0"]}
+        cell["port_directions"] |= dict.fromkeys(("CLK0", "CE0", "RST0"), "input")
+        cell["parameters"] |= {"REG_OUTPUT_CLK": "CLK0", "REG_OUTPUT_CE": "CE0", "REG_OUTPUT_RST": "RST0"}
+        cell["parameters"] |= {"CLK0_DIV": "ENABLED", "GSR": "DISABLED"}
+        return self._move(cell, names)
+
+    def _into_memory(self, cell: Cell, side: str) -> int:
+        names = self._behind(cell, [f"DO{side}{bit}" for bit in range(18)])
+        given = cell["connections"]
+        enabled = given.get(f"OCE{side}") == ["1"] and given.get(f"RST{side}") == ["0"]
+        clocked = cell["parameters"].get(f"CLK{side}MUX") == f"CLK{side}"
+        if not names or not enabled or not clocked or {*given[f"CLK{side}"]} != self._clocks(names.values()):
+            return 0
+        cell["parameters"][f"REGMODE_{side}"] = "OUTREG"
+        return self._move(cell, names)
+
+    def _behind(self, cell: Cell, outputs: Iterable[str]) -> dict[str, str]:
+        """Output -> the register that alone takes it, for all that are used; empty unless all may move."""
+        given = cell["connections"]
+        used = {port: given[port][0] for port in outputs if port in given and self.uses[given[port][0]]}
+        names = {port: self.registers[net] for port, net in used.items() if net in self.registers}
+        alone = all(self.uses[net] == 1 for net in used.values())
+        return names if alone and len(names) == len(used) and len(self._clocks(names.values())) == 1 else {}
+
+    def _clocks(self, names: Iterable[str]) -> set[Any]:
+        return {self.cells[name]["connections"]["CLK"][0] for name in names}
+
+    def _move(self, cell: Cell, names: dict[str, str]) -> int:
+        for port, name in names.items():
+            cell["connections"][port] = self.cells.pop(name)["connections"]["Q"]
+        return len(names)
+
+
+def _is_plain(cell: Cell) -> bool:
+    """Whether ``cell`` is a register that takes its input at every rising edge and begins at zero."""
+    if cell["type"] != "TRELLIS_FF":
+        return False
+    settings = {key: str(value).strip() for key, value in cell["parameters"].items()}
+    given = cell["connections"]
+    return (
+        settings.get("CEMUX") == "1"
+        and settings.get("CLKMUX") == "CLK"
+        and settings.get("REGSET") == "RESET"
+        and settings.get("LSRMUX") == "LSR"
+        and given.get("LSR", ["0"]) == ["0"]
+        and "M" not in given
+    )
