@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from archsim import architecture_names, estimate, load_architecture, load_energy_table
-from mapper import search
+from mapper import MapperError, search
 from workloads import load_model
 
 
@@ -16,7 +16,11 @@ def main() -> None:
         if machine.array.kind != "dense":
             continue  # The other kinds run one thing: an attention, or a ternary language model.
         table = load_energy_table(machine.technology)
-        tilings = [found.tiling for found in search(block, machine, table=table)]
+        try:
+            tilings = [found.tiling for found in search(block, machine, table=table)]
+        except MapperError:  # A row of the model is larger than what a small machine holds of it.
+            print(f"{name:15} {'does not fit':>11}")
+            continue
         result = estimate(block, machine, tilings, table)
         print(
             f"{name:15} {result.cycles:11,} {result.seconds * 1e3:8.3f} ms"
