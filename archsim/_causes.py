@@ -35,8 +35,8 @@ MEANINGS: Mapping[str, tuple[Group, str]] = {
     RESULT: ("dependence", "the result that is to be read next, or the run's last, is being written"),
     FETCH: ("control", "the program is read from memory"),
     SEQUENCER: ("control", "the instruction is not issued yet, and the sequencer waits for nothing else"),
-    HAND_OVER: ("control", "an instruction leaves an engine's queue, one cycle each"),
-    HALT: ("control", "the run's last cycle"),
+    HAND_OVER: ("control", "an instruction is on its way through a queue, or a token on its way to it"),
+    HALT: ("control", "the run's last cycles: all has retired, and the sequencer halts"),
 }
 """Cause -> (its group, what happens in such a cycle)."""
 

@@ -335,6 +335,8 @@ class Sequencer:
         self.pc = 0
         self.executes_at: int | None = None
         """Cycle of the next instruction; None until the program has been fetched."""
+        self.idle = False
+        """Whether no engine had an instruction in flight a cycle ago."""
 
     def resolve(self, instruction: Instruction) -> Command:
         """The command with its DRAM address."""
@@ -349,7 +351,7 @@ class Sequencer:
             return False
         instruction = self.listing[self.pc]
         if instruction.opcode is Opcode.HALT:
-            if any(unit.in_flight for unit in self.units.values()):
+            if not self.idle:
                 return False
             self.board.count(Counter.INSTRUCTIONS)
             return True
@@ -361,6 +363,10 @@ class Sequencer:
         self.executes_at = t + SEQ_CYCLES
         self.pc = self._next(instruction)
         return False
+
+    def clock(self) -> None:
+        """The end of a cycle, before the units' own."""
+        self.idle = not any(unit.in_flight for unit in self.units.values())
 
     def _next(self, instruction: Instruction) -> int:
         register, imm = instruction.field("reg"), instruction.field("imm")
@@ -418,7 +424,10 @@ def simulate_naive(
         if sequencer.tick(t):
             board.counters[Counter.CYCLES] = t + 1
             return t + 1, tuple(board.counters)
+        for unit in units.values():
+            unit.arm()
         board.clock()
+        sequencer.clock()
         for unit in units.values():
             unit.clock()
         if sequencer.executes_at is None and load.in_flight == 0:

@@ -24,30 +24,34 @@ class Command:
 
 @dataclass(slots=True)
 class Board:
-    """What all units see: the counters, and the semaphores with their next values."""
+    """What all units see: the counters, and the semaphores with what is about to change them."""
 
     counters: list[int] = field(default_factory=lambda: [0] * COUNTERS)
     semaphores: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
-    changes: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
+    arriving: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
+    """The givers' registers: tokens given a cycle ago."""
+    given: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
+    taken: list[int] = field(default_factory=lambda: [0] * SEMAPHORES)
 
     def count(self, counter: Counter, amount: int = 1) -> None:
         """Add to a counter."""
         self.counters[counter] += amount
 
     def give(self, mask: int) -> None:
-        """Increment the semaphores of ``mask``, visible in the next cycle."""
+        """Write the givers' registers, which increment the semaphores of ``mask`` in the next cycle."""
         for index in _bits(mask):
-            self.changes[index] += 1
+            self.given[index] += 1
 
     def take(self, mask: int) -> None:
         """Decrement the semaphores of ``mask``, visible in the next cycle."""
         for index in _bits(mask):
-            self.changes[index] -= 1
+            self.taken[index] += 1
 
     def clock(self) -> None:
         """The end of a cycle."""
-        self.semaphores = [now + change for now, change in zip(self.semaphores, self.changes, strict=True)]
-        self.changes = [0] * SEMAPHORES
+        present = zip(self.semaphores, self.arriving, self.taken, strict=True)
+        self.semaphores = [now + more - less for now, more, less in present]
+        self.arriving, self.given, self.taken = self.given, [0] * SEMAPHORES, [0] * SEMAPHORES
 
 
 def _bits(mask: int) -> Iterator[int]:
@@ -62,32 +66,46 @@ class Unit(ABC):
         self.board = board
         self.queue: deque[Command] = deque()
         self.arriving: list[Command] = []
-        self.departing = 0
+        self.departing = False
+        """Whether the head is popped in this cycle."""
+        self.leaving = False
+        """Whether it was in the last one, so that it leaves the queue."""
+        self.is_full = False
+        """Whether the queue had no free place in the last cycle."""
+        self.armed = False
+        """Whether the head has its tokens."""
+        self.lacking: tuple[int, ...] = ()
+        """Semaphores that the head lacked in the last cycle."""
+        self.arming: tuple[bool, tuple[int, ...]] = (False, ())
+        """The next values of both."""
         self.in_flight = 0
         self.due: deque[tuple[int, Command]] = deque()
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the queue has no free place this cycle."""
-        return len(self.queue) + self.departing >= self.arch.queue_depth
 
     def push(self, command: Command) -> None:
         """Visible at the head from the next cycle."""
         self.arriving.append(command)
 
     def try_pop(self) -> Command | None:
-        """Pop the head if it is visible and has its tokens; count the stalls if it has not."""
-        if not self.queue:
-            return None
-        missing = [i for i in _bits(self.queue[0].instruction.waits) if self.board.semaphores[i] == 0]
-        for index in missing:
+        """Pop the head if it is armed; count the stalls if it lacked tokens a cycle ago."""
+        for index in self.lacking:
             self.board.counters[STALL_BASE + index] += 1
-        if missing:
+        if not self.armed:
             return None
-        self.departing = 1
-        command = self.queue.popleft()
-        self.board.take(command.instruction.waits)
-        return command
+        self.departing = True
+        return self.queue[0]
+
+    def arm(self) -> None:
+        """Take the visible head's tokens, if all are there, so that it may be popped from now on."""
+        if self.departing or self.leaving or not self.queue:
+            self.arming = (False, ())
+        elif self.armed:
+            self.arming = (True, ())
+        else:
+            waits = self.queue[0].instruction.waits
+            lacking = tuple(index for index in _bits(waits) if self.board.semaphores[index] == 0)
+            if not lacking:
+                self.board.take(waits)
+            self.arming = (not lacking, lacking)
 
     def retire_due(self, t: int) -> None:
         """Retire what is due at ``t``, in order."""
@@ -103,9 +121,14 @@ class Unit(ABC):
 
     def clock(self) -> None:
         """The end of a cycle."""
+        self.armed, self.lacking = self.arming
+        self.is_full = len(self.queue) >= self.arch.queue_depth
+        if self.leaving:
+            self.queue.popleft()
+        self.leaving, self.departing = self.departing, False
         self.queue.extend(self.arriving)
         self.in_flight += len(self.arriving) - self.departed
-        self.arriving, self.departing, self.departed = [], 0, 0
+        self.arriving, self.departed = [], 0
 
     @abstractmethod
     def tick(self, t: int) -> None:

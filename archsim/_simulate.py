@@ -75,7 +75,7 @@ class Event:
     section: str
     push: int
     head: int
-    """First cycle in which it was visible at the queue's head and the engine was ready."""
+    """First cycle in which queue and engine were ready for its pop; what holds it back longer is a token."""
     pop: int
     issue: int
     """Last issue: address handshake (LOAD), data beat (STORE), streamed word, slot."""

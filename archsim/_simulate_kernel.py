@@ -35,21 +35,24 @@ HALT, SET, ADD, RING, LOOP, END, TIMED, TRANSFER, SYNC = range(9)
 
 # Columns of the instruction table.
 C_KIND, C_ENGINE, C_REG, C_IMM, C_LIMIT, C_ISSUE, C_NEXT, C_RETIRE = range(8)
-"""C_ISSUE, C_NEXT, C_RETIRE: last issue, first possible next pop and retirement of TIMED, after the pop."""
+"""C_ISSUE, C_NEXT, C_RETIRE: last issue, the engine being ready and retirement of TIMED, after the pop."""
 C_SEGMENTS, C_BEATS, C_STRIDE, C_BASE, C_REGISTER = 8, 9, 10, 11, 15
 COLUMNS = C_REGISTER + OPERANDS
 
 # The machine. Latency, interval and tail have two places each: LOAD's and STORE's.
 (M_BUS, M_MAX_BURST, M_OUTSTANDING, M_DEPTH, M_FETCH_BEATS, M_FETCH_ADDRESS, M_STEP, M_START) = range(8)
-M_LATENCY, M_INTERVAL, M_TAIL, PARAMS = 8, 10, 12, 14
+M_LATENCY, M_INTERVAL, M_TAIL = 8, 10, 12
 """From a burst's address to its first beat, from beat to beat, from the last beat to the burst's end."""
+M_POP, M_NEXT, M_PLACE, M_TOKEN, M_HALT, PARAMS = range(14, 20)
+"""From a push to its pop, from a pop to the next and to the push in its place, from a token's giver to its
+pop, from a retirement to HALT."""
 
 # How a loop compares a register: not at all, modulo PAGE_BYTES, exactly.
 IGNORED, BY_PAGE, EXACTLY = range(3)
 
 # Times, shifted as one when periods are skipped. The first four have a place for each engine.
 T_READY, T_RETIRED, T_HEAD, T_SOONEST, T_BEAT, T_FRONTIER, T_RINGS = 0, 4, 8, 12, 16, 18, 19
-"""First next pop, last retirement, since when the head is blocked, its earliest pop; last beat of LOAD
+"""First next pop, last retirement, the head's time, its earliest pop with its tokens; last beat of LOAD
 and STORE; the run's frontier; then rings: ends of the last bursts, cycles of the last pops."""
 
 # Whole numbers that are not times; all but the last three have a place for each engine.
@@ -96,7 +99,7 @@ class Code(NamedTuple):
 class State(NamedTuple):
     """The run's present.
 
-    Token k of semaphore i is ``tokens[i, k % TOKENS]``, the cycle from which it is visible.
+    Token k of semaphore i is ``tokens[i, k % TOKENS]``, the cycle of the earliest pop that takes it.
     """
 
     t: Integers
@@ -183,14 +186,14 @@ def _transfer(
 
 
 @_jit
-def _give(semaphore: int, visible: int, waiter: int, state: State) -> int:
-    """One token, visible at ``visible``: the engine that it may wake, as a bit."""
+def _give(semaphore: int, soonest: int, waiter: int, state: State) -> int:
+    """One token, for a pop at ``soonest`` or later: the engine that it may wake, as a bit."""
     if waiter < 0:
         return 0
     tail = state.tails[semaphore]
     if tail - state.heads[semaphore] >= TOKENS - 1:
         state.n[N_OVERFLOW] = semaphore + 1
-    state.tokens[semaphore, tail % TOKENS] = visible
+    state.tokens[semaphore, tail % TOKENS] = soonest
     state.tails[semaphore] = tail + 1
     return 1 << waiter
 
@@ -210,12 +213,12 @@ def _take(engine: int, pc: int, code: Code, state: State, stalls: Integers) -> b
         head = state.heads[semaphore]
         if head == state.tails[semaphore]:
             continue
-        visible = state.tokens[semaphore, head % TOKENS]
+        soonest = state.tokens[semaphore, head % TOKENS]
         state.heads[semaphore] = head + 1
         n[N_NEED + engine] &= ~(1 << offset)
-        stalls[base + offset] += max(0, visible - t[T_HEAD + engine])
-        if visible > t[T_SOONEST + engine]:
-            t[T_SOONEST + engine] = visible
+        stalls[base + offset] += max(0, soonest - t[T_HEAD + engine])
+        if soonest > t[T_SOONEST + engine]:
+            t[T_SOONEST + engine] = soonest
             n[N_CAUSE + engine] = semaphore
     return n[N_NEED + engine] == 0
 
@@ -233,7 +236,7 @@ def _advance(engine: int, code: Code, state: State, tallies: Tallies, notes: Not
             n[N_STARTED + engine] = 1
             n[N_NEED + engine] = (1 << (code.wait_first[pc + 1] - code.wait_first[pc])) - 1
             n[N_CAUSE + engine] = -1
-            t[T_HEAD + engine] = max(state.pending[engine, place, P_PUSH] + 1, t[T_READY + engine])
+            t[T_HEAD + engine] = max(state.pending[engine, place, P_PUSH] + m[M_POP], t[T_READY + engine])
             t[T_SOONEST + engine] = t[T_HEAD + engine]
         if not _take(engine, pc, code, state, tallies.stalls):
             break
@@ -250,14 +253,15 @@ def _advance(engine: int, code: Code, state: State, tallies: Tallies, notes: Not
         else:
             issue, retire = s + code.rows[pc, C_ISSUE], s + code.rows[pc, C_RETIRE]
             t[T_READY + engine] = s + code.rows[pc, C_NEXT]
+        t[T_READY + engine] = max(t[T_READY + engine], s + m[M_NEXT])
         tallies.credit[pc] += max(0, retire - t[T_FRONTIER])
         t[T_FRONTIER] = max(t[T_FRONTIER], retire)
         for slot in range(code.signal_first[pc], code.signal_first[pc + 1]):
             semaphore = code.signal_semaphore[slot]
-            woken |= _give(semaphore, retire + 1, code.waiter[semaphore], state)
+            woken |= _give(semaphore, retire + m[M_TOKEN], code.waiter[semaphore], state)
         for slot in range(code.release_first[pc], code.release_first[pc + 1]):
             semaphore = code.release_semaphore[slot]
-            woken |= _give(semaphore, issue + 1, code.waiter[semaphore], state)
+            woken |= _give(semaphore, issue + m[M_TOKEN], code.waiter[semaphore], state)
         t[T_RINGS + 2 * m[M_OUTSTANDING] + engine * depth + place] = s
         n[N_POPS + engine] += 1
         n[N_STARTED + engine] = 0
@@ -482,7 +486,8 @@ def _push(pc: int, now: int, code: Code, state: State) -> int:
     engine = rows[pc, C_ENGINE]
     place = n[N_PUSHES + engine] % m[M_DEPTH]
     # The pop that frees this place is the one whose cycle lies where this instruction's will.
-    now = max(now, state.t[T_RINGS + 2 * m[M_OUTSTANDING] + engine * m[M_DEPTH] + place] + 1)
+    left = state.t[T_RINGS + 2 * m[M_OUTSTANDING] + engine * m[M_DEPTH] + place]
+    now = max(now, left + m[M_PLACE])
     state.pending[engine, place, P_PC] = pc
     state.pending[engine, place, P_PUSH] = now
     for index in range(OPERANDS):
@@ -526,7 +531,7 @@ def simulate_kernel(
             for engine in range(ENGINES):
                 if n[N_PUSHES + engine] > n[N_POPS + engine]:
                     return DEADLOCK, pc, fetch_bursts
-            now = max(now, t[T_FRONTIER] + 1)
+            now = max(now, t[T_FRONTIER] + m[M_HALT])
         tallies.credit[pc] += max(0, now - t[T_FRONTIER])
         t[T_FRONTIER] = max(t[T_FRONTIER], now)
         if kind == HALT:

@@ -25,7 +25,18 @@ from archsim._isa import (
 )
 from archsim._program import Instruction, Operand, Program
 from archsim._simulate_kernel import Code, Integers
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_retirement, vector_retirement
+from archsim._timing import (
+    HALT_CYCLES,
+    NEXT_CYCLES,
+    PLACE_CYCLES,
+    POP_CYCLES,
+    SEQ_CYCLES,
+    SEQ_START,
+    STORE_LEAD,
+    TOKEN_CYCLES,
+    array_retirement,
+    vector_retirement,
+)
 
 assert (len(Engine), OPERANDS, LOOP_DEPTH) == (kernel.ENGINES, kernel.OPERANDS, kernel.LOOP_DEPTH)
 assert (kernel.REGISTERS, kernel.SEMAPHORES) == (REGISTERS, SEMAPHORES)
@@ -166,6 +177,9 @@ def _machine(arch: Architecture, instructions: int, program_address: int) -> Int
     machine[kernel.M_FETCH_BEATS] = -(-INSTRUCTION_BYTES * instructions // arch.bus.bytes)
     machine[kernel.M_FETCH_ADDRESS] = program_address
     machine[kernel.M_STEP], machine[kernel.M_START] = SEQ_CYCLES, SEQ_START
+    machine[kernel.M_POP], machine[kernel.M_NEXT] = POP_CYCLES, NEXT_CYCLES
+    machine[kernel.M_PLACE], machine[kernel.M_TOKEN] = PLACE_CYCLES, TOKEN_CYCLES
+    machine[kernel.M_HALT] = HALT_CYCLES
     for place, pair in (
         (kernel.M_LATENCY, (memory.read_latency, STORE_LEAD)),
         (kernel.M_INTERVAL, (memory.read_interval, memory.write_interval)),

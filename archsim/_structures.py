@@ -37,7 +37,8 @@ class Component:
 
 def components(arch: Architecture) -> tuple[Component, ...]:
     """The kinds of units that ``arch`` is made of."""
-    return (*_engines(arch), *(_queue_of(arch, engine) for engine in _QUEUES), *_COMMON)
+    queues = (each for engine in _QUEUES for each in _queue_of(arch, engine))
+    return (*_engines(arch), *queues, *_COMMON)
 
 
 def _engines(arch: Architecture) -> tuple[Component, ...]:
@@ -139,7 +140,7 @@ def _more_entries(queues: Iterable[tuple[int, int]], family: str) -> Structures:
     return {"bits of second entries": second, "pieces of more entries": pieces}
 
 
-RING = (4, 64)
+RING = (5, 64)
 """Cycles and bits from which on a delay of a word is a memory (``rtl._pipe``)."""
 
 
@@ -154,14 +155,14 @@ _SHIFTING = {"xc7": 3, "xcup": 3}
 def _delays(words: Iterable[tuple[int, int]], family: str, *, control: int) -> Structures:
     """Delays of (bits, cycles) in registers and in memories; ``control`` bits are always registers.
 
-    What a memory gives is registered, and so is its place.
+    What a memory is given and gives is registered, and so is its place.
     """
     held, ringed, shifted = control, 0, 0
     shifting = _SHIFTING.get(family)
     for bits, cycles in words:
         if _is_ring(bits, cycles):
-            ringed += bits * -(-(cycles - 1) // 16)
-            held += bits + bits_of(cycles - 1)
+            ringed += bits * -(-(cycles - 2) // 16)
+            held += 2 * bits + bits_of(cycles - 2)
         elif shifting is not None and cycles >= shifting:
             shifted += bits * -(-cycles // 16)
         else:
@@ -255,15 +256,15 @@ _QUEUES: Mapping[str, tuple[Opcode, ...]] = {
     "array": (Opcode.MATMUL, Opcode.ATTEND),
     "vector": (Opcode.VECTOR, Opcode.TABLE, Opcode.DIVIDE),
 }
-OPCODE_BITS = 8
 _KINDS_OWN = frozenset().union(*KIND_OPCODES.values())
 """Opcodes that not every kind of array has."""
 
 
-def _queue_of(arch: Architecture, engine: str) -> Component:
-    """An engine's queue; an entry is the semaphores it waits on, its masks, operands and fields.
+def _queue_of(arch: Architecture, engine: str) -> tuple[Component, Component]:
+    """An engine's queue, and what arms its head.
 
-    LOAD and STORE have one opcode, two operands and no releases.
+    An entry is the semaphores it waits on, its masks, operands and fields. LOAD and STORE have two operands
+    and no releases; a vector unit has a mark of TABLE.
     """
     own = KIND_OPCODES[arch.array.kind]
     fields = {
@@ -274,13 +275,20 @@ def _queue_of(arch: Architecture, engine: str) -> Component:
         if arch.vector.gated or name not in GATED_FIELDS
     }
     moves = engine in ("load", "store")
-    masks, opcode, operands = (2, 0, 2) if moves else (3, OPCODE_BITS, OPERANDS)
-    bits = masks * SEMAPHORES + opcode + 1 + 32 * operands + sum(fields.values())
+    masks, operands = (2, 2) if moves else (3, OPERANDS)
+    marks = 1 + (engine == "vector" and Opcode.TABLE in own)
+    bits = masks * SEMAPHORES + marks + 32 * operands + sum(fields.values())
 
     def structures(arch: Architecture, family: str) -> Structures:
         return {"itself": 1, "bits of an entry": bits, **_more_entries([(arch.queue_depth, bits)], family)}
 
-    return Component(name=f"{engine}_queue", cost="queue", structures=structures)
+    def armed(arch: Architecture, family: str) -> Structures:
+        return {"itself": 1, "bits of a command": bits - SEMAPHORES}
+
+    return (
+        Component(name=f"{engine}_queue", cost="queue", structures=structures),
+        Component(name=f"{engine}_issue", cost="issue", structures=armed),
+    )
 
 
 # Array and vector unit of kind dense; the ternary array's vector unit too.
@@ -327,7 +335,7 @@ def _vector(arch: Architecture, family: str) -> Structures:
         "itself": 1,
         "lanes": lanes,
         **({"itself, gated": 1, "lanes, gated": lanes} if arch.vector.gated else {}),
-        "bits of delays": tree_bits(lanes, 16)[1] + tree_bits(lanes, 32)[1],
+        "bits of delays": 2 * tree_bits(lanes, 16)[1] + tree_bits(lanes, 32)[1],
         "bits of a record's place": bits_of(arch.vector.rows),
         "bits of chunks to choose from": 16 * lanes * (arch.fold - 1),
         **_memories(arch, family, "vector"),

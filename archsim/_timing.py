@@ -13,6 +13,21 @@ SEQ_CYCLES = 3
 SEQ_START = 3
 """Cycles from the program's last word being visible to the first execute cycle."""
 
+POP_CYCLES = 2
+"""Cycles from a push to the entry's pop, at the earliest."""
+
+NEXT_CYCLES = 3
+"""Cycles from one pop of a queue to the next, at the earliest."""
+
+PLACE_CYCLES = 3
+"""Cycles from a pop to the push that takes its place in a full queue, at the earliest."""
+
+TOKEN_CYCLES = 3
+"""Cycles from the retirement or last issue that gives a token to the pop that takes it, at the earliest."""
+
+HALT_CYCLES = 2
+"""Cycles from the last retirement to HALT's execution, at the earliest."""
+
 INTERPOLATION = 2
 """Stages by which interpolation makes a gated vector unit longer: a product and a sum."""
 
@@ -46,7 +61,7 @@ def ternary_latency(rows: int, group: int) -> int:
 
 def vector_latency(lanes: int, *, gated: bool = False) -> int:
     """Cycles from a slot's issue to its results, row record included, being written."""
-    return SCRATCHPAD_READ + 41 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
+    return SCRATCHPAD_READ + 44 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
 
 
 # An array of kind fusemax (``docs/attention-machine.md``).

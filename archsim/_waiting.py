@@ -8,9 +8,9 @@ before it or by a full queue. While the array does nothing, this chain is follow
 that ends the pause to the pause's first cycle. The links lie end to end, so that each cycle falls into
 exactly one of them, and the link is its cause. Example, a product that waits for its operand:
 
-    array    | previous product ..|            pause             |h| next product
-    load                        |p|request  latency  |data data|w|
-    cause                       |h|  read latency |bandw.|l|h
+    array    | previous product ..|                  pause                  |p| next product
+    load                        |p|request  latency  |data  data|w|
+    cause                         |   read latency   |bandwidth |l| hand-over |
 
 A buffer that is not free, a barrier and a full queue are no causes here: the chain goes on to the
 engine that holds the buffer, that the barrier waits for, or whose queue is full.
@@ -46,7 +46,7 @@ from archsim._counters import Counter
 from archsim._isa import SEMAPHORES, Engine, Opcode
 from archsim._program import Instruction, Program
 from archsim._simulate import Event, Simulation
-from archsim._timing import SEQ_CYCLES, SEQ_START
+from archsim._timing import HALT_CYCLES, POP_CYCLES, SEQ_CYCLES, SEQ_START
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,19 +277,20 @@ class _Chain:
             if event.engine is Engine.LOAD and self.events[giver].engine is Engine.STORE:
                 self.result = self.transfer(giver)
             released = self.listing[self.events[giver].instruction].releases >> event.cause & 1
-            node = _Node.ISSUE if released else _Node.RETIRE
-            return event.pop, HAND_OVER, index, (node, giver)
-        if event.head > event.push + 1:
-            return event.pop, HAND_OVER, index, (_Node.READY, self._previous(index))
-        return event.pop, HAND_OVER, index, (_Node.PUSH, index)
+            before = (_Node.ISSUE if released else _Node.RETIRE), giver
+        elif event.head > event.push + POP_CYCLES:
+            before = _Node.READY, self._previous(index)
+        else:
+            before = _Node.PUSH, index
+        return self._cycle(*before) + 1, HAND_OVER, index, before
 
     def _before_push(self, index: int) -> _Link:
         """A full queue, or the instructions before it."""
-        place, push = self.order[index], self.events[index].push
+        place = self.order[index]
         if self.pushed[place].blocked:
             queue = self.queues[self.events[index].engine]
             full = queue[self.place[index] - self.arch.queue_depth]
-            return push, SEQUENCER, index, (_Node.LEFT, full)
+            return self.events[full].pop + 1, SEQUENCER, index, (_Node.LEFT, full)
         if place == 0:
             return 0, SEQUENCER, index, None
         before = self.pushed[place - 1].event
@@ -428,16 +429,18 @@ def _busy(arch: Architecture, instruction: Instruction, start: int, place: int) 
 
 
 def _end(chain: _Chain, run: Simulation, ready: int) -> Iterator[Slice]:
-    """From the array's last issue to HALT, which waits for the last retirement or the sequencer."""
+    """From the array's last issue to the end: HALT waits for the last retirement or the sequencer."""
     halt = run.cycles - 1
     last = max(range(1, len(run.events)), key=lambda place: run.events[place].retire, default=0)
-    if last and run.events[last].retire + 1 == halt:
+    if last and run.events[last].retire + HALT_CYCLES == halt:
         chain.result = chain.transfer(last) if run.events[last].engine is Engine.STORE else None
-        yield from chain.back((_Node.RETIRE, last), halt, ready)
+        retired = run.events[last].retire + 1
+        yield from chain.back((_Node.RETIRE, last), retired, ready)
+        yield Slice(retired, run.cycles, HALT, None)
     else:
         step = chain.pushed[-1] if chain.pushed else None
         if step is not None and step.event is not None:
             yield from chain.back((_Node.PUSH, step.event), step.cycle + 1, ready)
             ready = max(ready, step.cycle + 1)
         yield Slice(ready, halt, SEQUENCER, None)
-    yield Slice(halt, run.cycles, HALT, None)
+        yield Slice(halt, run.cycles, HALT, None)

@@ -67,13 +67,23 @@ class _Netlist:
         return self._move(cell, names)
 
     def _into_memory(self, cell: Cell, side: str) -> int:
-        names = self._behind(cell, [f"DO{side}{bit}" for bit in range(18)])
         given = cell["connections"]
+        outputs = [f"DO{side}{bit}" for bit in range(18)]
+        if _reads_wide(cell):
+            # A word of 36 bits leaves through both sides, and takes the registers of both.
+            if side == "A" or given.get("CLKA") != given.get("CLKB") or given.get("RSTA") != ["0"]:
+                return 0
+            outputs += [f"DOA{bit}" for bit in range(18)]
+        names = self._behind(cell, outputs)
         enabled = given.get(f"OCE{side}") == ["1"] and given.get(f"RST{side}") == ["0"]
         clocked = cell["parameters"].get(f"CLK{side}MUX") == f"CLK{side}"
         if not names or not enabled or not clocked or {*given[f"CLK{side}"]} != self._clocks(names.values()):
             return 0
         cell["parameters"][f"REGMODE_{side}"] = "OUTREG"
+        if _reads_wide(cell):
+            cell["parameters"]["REGMODE_A"] = "OUTREG"
+            given["OCEA"] = ["1"]
+            cell["port_directions"]["OCEA"] = "input"
         return self._move(cell, names)
 
     def _behind(self, cell: Cell, outputs: Iterable[str]) -> dict[str, str]:
@@ -91,6 +101,11 @@ class _Netlist:
         for port, name in names.items():
             cell["connections"][port] = self.cells.pop(name)["connections"]["Q"]
         return len(names)
+
+
+def _reads_wide(cell: Cell) -> bool:
+    """Whether a block RAM is read by words of 36 bits, which side B asks for."""
+    return int(cell["parameters"].get("DATA_WIDTH_B", "0"), 2) == 36
 
 
 def _is_plain(cell: Cell) -> bool:

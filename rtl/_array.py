@@ -10,10 +10,11 @@ from amaranth.lib.wiring import In, Out
 
 from archsim._architecture import Architecture
 from archsim._isa import SEMAPHORES, Engine
-from archsim._timing import array_latency
+from archsim._timing import array_latency, array_retirement
 from rtl._accumulator import ADD_LATENCY, ADD_LEAD, Accumulators
 from rtl._command import ARRAY_EVENTS, command_layout
 from rtl._pipe import delayed, read_port
+from rtl._schedule import retire_in_order
 from rtl._systolic import Systolic, pe_text, sum_bits, systolic_latency
 
 _BITS = 16
@@ -31,7 +32,7 @@ class Walk(wiring.Component):
     Members
     -------
     start:
-        Begin at tile (0, 0), which takes the origins and the counts; the strides hold from then on.
+        Be at tile (0, 0), which takes the origins and the counts; the strides hold from then on.
     step, move:
         Go on to the next tile, k innermost; to the tile's next word. A ``step`` goes before a ``move``.
     address, address_n:
@@ -97,9 +98,9 @@ class Tiles(wiring.Component):
     Members
     -------
     start:
-        Begin in the next cycle with the command at ``command``.
+        Begin in the next cycle with the command at ``command``, which the registers follow until then.
     held:
-        The command under way, or the last one.
+        The command under way; the cycle after its end, it is the last one.
     busy, end:
         A MATMUL is under way; it issues its last row.
     weight, row, index:
@@ -123,19 +124,19 @@ class Tiles(wiring.Component):
         lead, final, w_done, is_end = Signal(), Signal(), Signal(), Signal()
         has_row, has_weight = Signal(), Signal()
         m.d.comb += [
-            self.end.eq(is_end & final),
+            self.end.eq(self.busy & is_end & final),
             self.weight.eq(self.busy & ~w_done & has_weight),
             self.row.eq(self.busy & ~lead & has_row),
             self.w_addr.eq(weights.address),
             self.x_addr.eq(rows.address),
             self.acc_addr.eq(rows.address_n),
-            weights.move.eq(self.busy),
-            rows.move.eq(self.busy & ~lead),
+            weights.move.eq(1),
+            rows.move.eq(~lead),
             self.fresh.eq(rows.first_k & ~command.accumulate),
         ]
         ends = w_done | weights.last
-        with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), lead.eq(1), final.eq(0), w_done.eq(0), command.eq(new)]
+        with m.If(~self.busy):
+            m.d.sync += [self.busy.eq(self.start), lead.eq(1), final.eq(0), w_done.eq(0), command.eq(new)]
         with m.Elif(is_end):
             m.d.sync += [lead.eq(0), w_done.eq(ends), final.eq(ends), self.busy.eq(~final)]
         self._phase(m, is_end, ends)
@@ -152,22 +153,22 @@ class Tiles(wiring.Component):
         left, rows_last, period_last = (Signal(_BITS, name=name) for name in ("left", "rows", "period"))
         at_end, one_row, one_cycle = Signal(), Signal(), Signal()
         is_longer = new.rows > new.w_rows
-        m.d.comb += is_end.eq(self.busy & at_end)
-        with m.If(self.start):
+        m.d.comb += is_end.eq(at_end)
+        with m.If(~self.busy):
             m.d.sync += [self.index.eq(0), left.eq(new.w_rows - 1), at_end.eq(new.w_rows == 1)]
             m.d.sync += [rows_last.eq(new.rows - 1), one_row.eq(new.rows == 1)]
-            m.d.sync += period_last.eq(Mux(is_longer, new.rows, new.w_rows) - 1)
+            m.d.sync += period_last.eq(Mux(is_longer, new.rows - 1, new.w_rows - 1))
             m.d.sync += one_cycle.eq(Mux(is_longer, new.rows == 1, new.w_rows == 1))
         with m.Elif(is_end):
             m.d.sync += [self.index.eq(0), left.eq(Mux(ends, rows_last, period_last))]
             m.d.sync += at_end.eq(Mux(ends, one_row, one_cycle))
-        with m.Elif(self.busy):
+        with m.Else():
             m.d.sync += [self.index.eq(self.index + 1), left.eq(left - 1), at_end.eq(left == 1)]
 
     def _issued(self, m: Any, is_end: Any, more: Signal, count: Any) -> None:
         """``more``: the cycle within the phase is one of the first ``count``, at the start the command's."""
         some, last = Signal(), Signal(_BITS)
-        with m.If(self.start):
+        with m.If(~self.busy):
             m.d.sync += [more.eq(count != 0), some.eq(count != 0), last.eq(count - 1)]
         with m.Elif(is_end):
             m.d.sync += more.eq(some)
@@ -176,7 +177,7 @@ class Tiles(wiring.Component):
 
     def _walk(self, m: Any, walk: Walk, step: Any, origin: Any, strides: tuple[Any, Any]) -> None:
         m.d.comb += [
-            walk.start.eq(self.start),
+            walk.start.eq(~self.busy),
             walk.step.eq(step),
             walk.origin.eq(origin),
             walk.k_chunks.eq(self.command.k_chunks),
@@ -199,7 +200,7 @@ class ArrayEngine(wiring.Component):
     signal, retire:
         Mask of the command's signals, and a pulse, at its cycle r.
     release:
-        Mask of the command's releases at its cycle e.
+        Mask of the command's releases, the cycle after its cycle e.
     x_read, w_read:
         Scratchpad ports of the streamed and of the stationary operand.
     acc_read:
@@ -252,17 +253,9 @@ class ArrayEngine(wiring.Component):
         return m
 
     def _tokens(self, m: Any, pop: Any, tiles: Tiles) -> None:
-        """Masks: releases at once, signals after the array's latency."""
-        sync = pop & self.head.payload.is_sync
-        done = Signal()
-        signals = Signal(SEMAPHORES)
-        m.d.comb += done.eq(sync | tiles.end)
-        with m.If(sync):
-            m.d.comb += [signals.eq(self.head.payload.signals), self.release.eq(self.head.payload.releases)]
-        with m.Elif(tiles.end):
-            m.d.comb += [signals.eq(tiles.held.signals), self.release.eq(tiles.held.releases)]
-        latency = array_latency(self.arch.array.rows, self.arch.array.cols)
-        m.d.comb += [self.retire.eq(delayed(m, done, latency)), self.signal.eq(delayed(m, signals, latency))]
+        """Masks: releases after a cycle, signals after the array's latency."""
+        done = (pop & self.head.payload.is_sync) | tiles.end
+        retire_in_order(m, self, done, held=tiles.held, latency=array_retirement(self.arch))
 
     def _datapath(self, m: Any, tiles: Tiles) -> None:
         rows, cols = self.arch.array.rows, self.arch.array.cols

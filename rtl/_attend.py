@@ -10,12 +10,13 @@ from amaranth.lib.wiring import In, Out
 
 from archsim._architecture import Architecture
 from archsim._isa import SEMAPHORES, Engine
-from archsim._timing import attend_latency, feedback
+from archsim._timing import array_retirement, attend_latency, feedback
 from rtl._attend_grid import AttendGrid, extra_verilog, grid_latency, maximum_feedback
 from rtl._attend_lane import ADDRESS_BITS, DENOMINATOR_BITS, VALUE_BITS
 from rtl._command import ATTEND_EVENTS, command_layout
 from rtl._exponential import STEP_BITS, Step
-from rtl._pipe import delayed, read_port
+from rtl._pipe import read_port
+from rtl._schedule import retire_in_order
 
 __all__ = ["AttendEngine", "Period", "extra_verilog"]
 
@@ -30,9 +31,9 @@ class Period(wiring.Component):
     Members
     -------
     start:
-        Begin in the next cycle with the command at ``command``.
+        Begin in the next cycle with the command at ``command``, which the registers follow until then.
     held:
-        The command under way, or the last one.
+        The command under way; the cycle after its end, it is the last one.
     busy, end:
         An ATTEND is under way; it issues its last slot.
     step, lane_step:
@@ -64,10 +65,10 @@ class Period(wiring.Component):
             self.score.eq(streams & ~slot[0] & command.scores),
             self.value.eq(streams & slot[0] & command.values),
         ]
-        with m.If(self.start):
+        with m.If(~self.busy):
             m.d.sync += [command.eq(self.command), last.eq(self.command.period - 2)]
-            m.d.sync += [self.busy.eq(1), slot.eq(0), special.eq(0)]
-        with m.Elif(self.busy):
+            m.d.sync += [self.busy.eq(self.start), slot.eq(0), special.eq(0)]
+        with m.Else():
             m.d.sync += [slot.eq(slot + 1), special.eq(special + specials), self.busy.eq(~self.end)]
         m.d.sync += total.eq(specials & (special == _SPECIAL) & command.exponentials)
         self._steps(m, streams & ~slot[0] & command.values, specials, special, total)
@@ -104,7 +105,7 @@ class AttendEngine(wiring.Component):
     signal, retire:
         Mask of the command's signals, and a pulse, at its cycle r.
     release:
-        Mask of the command's releases at its cycle e.
+        Mask of the command's releases, the cycle after its cycle e.
     x_read, w_read:
         Scratchpad ports of K and V, and of Q.
     acc_read, record_read:
@@ -178,18 +179,9 @@ class AttendEngine(wiring.Component):
             m.d.comb += [control.flag.eq(command.last_exp), control.address.eq(command.record)]
 
     def _tokens(self, m: Any, pop: Any, period: Period) -> None:
-        """Masks: releases at once, signals after the array's latency."""
-        sync = pop & self.head.payload.is_sync
-        signals = Signal(SEMAPHORES)
-        with m.If(sync):
-            m.d.comb += [signals.eq(self.head.payload.signals), self.release.eq(self.head.payload.releases)]
-        with m.Elif(period.end):
-            m.d.comb += [signals.eq(period.held.signals), self.release.eq(period.held.releases)]
-        latency = attend_latency(self.arch.array.rows, self.arch.array.cols)
-        m.d.comb += [
-            self.retire.eq(delayed(m, sync | period.end, latency)),
-            self.signal.eq(delayed(m, signals, latency)),
-        ]
+        """Masks: releases after a cycle, signals after the array's latency."""
+        done = (pop & self.head.payload.is_sync) | period.end
+        retire_in_order(m, self, done, held=period.held, latency=array_retirement(self.arch))
 
     def _count(self, m: Any, period: Period) -> None:
         """All counts of a slot at its issue."""

@@ -12,6 +12,7 @@ from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
 from rtl._axi import ADDRESS_BITS, LITE_BYTES, axi4
+from rtl._bursts import LENGTH_BITS
 from rtl._errors import RtlError
 from rtl._pipe import UNCHECKED, delayed
 from rtl._queue import Queue
@@ -62,7 +63,7 @@ class BlockMemory(wiring.Component):
     def _reads(self, m: Module, port: Any) -> None:
         """Bursts in order; a burst's first beat waits for a credit that its address earns in time."""
         axi, memory = self.axi, self._arch.memory
-        burst = data.StructLayout({"address": ADDRESS_BITS, "beats": 9})
+        burst = data.StructLayout({"address": ADDRESS_BITS, "length": LENGTH_BITS})
         m.submodules.bursts = bursts = Queue(burst, depth=self._arch.bus.outstanding + 1)
         asking = Signal()
         m.d.comb += [
@@ -70,15 +71,15 @@ class BlockMemory(wiring.Component):
             asking.eq(axi.arvalid & axi.arready),
             bursts.push.valid.eq(asking),
             bursts.push.payload.address.eq(axi.araddr),
-            bursts.push.payload.beats.eq(axi.arlen + 1),
+            bursts.push.payload.length.eq(axi.arlen),
         ]
         credit, wait = Signal(8), Signal(range(memory.read_interval))
-        index, issue, last = Signal(9), Signal(), Signal()
+        index, issue, last = Signal(LENGTH_BITS), Signal(), Signal()
         head = bursts.head.payload
         first = index == 0
         m.d.comb += [
             issue.eq(bursts.head.valid & (~first | (credit != 0)) & (wait == 0)),
-            last.eq(index + 1 == head.beats),
+            last.eq(index == head.length),
             bursts.head.ready.eq(issue & last),
         ]
         m.d.sync += credit.eq(credit + delayed(m, asking, memory.read_latency - 2) - (issue & first))

@@ -128,11 +128,12 @@ class BoardTop(wiring.Component):
         count = Signal(range(_RESET_CYCLES + 1))
         m.d.comb += [ClockSignal("sync").eq(clock), ClockSignal("early").eq(clock)]
         stable = Signal(2)
-        released = Signal()
+        # A register, since a reset goes far.
+        resetting = Signal(init=1)
         m.d.early += stable.eq(Cat(locked, stable[0]))
         m.d.early += [count.eq(Mux(count == _RESET_CYCLES, count, count + stable[1]))]
-        m.d.early += released.eq(count == _RESET_CYCLES)
-        m.d.comb += ResetSignal("sync").eq(~released)
+        m.d.early += resetting.eq(count != _RESET_CYCLES)
+        m.d.comb += ResetSignal("sync").eq(resetting)
         m.submodules.pll = Instance(
             "EHXPLLL",
             p_CLKI_DIV=self.pll.input_div,

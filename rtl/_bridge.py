@@ -30,6 +30,10 @@ class Operation(IntEnum):
     READ_MEMORY = 0x04
 
 
+def _is_any(value: Any, *choices: Operation) -> Any:
+    return Cat(value == choice for choice in choices).any()
+
+
 class _State(IntEnum):
     HEADER = 0
     NEXT = 1
@@ -59,9 +63,7 @@ class Bridge(wiring.Component):
         m = Module()
         state = Signal(_State)
         header, left, count = Signal(8 * HEADER_BYTES), Signal(16), Signal(range(8))
-        operation = Signal(8)
-        is_write = (operation == Operation.WRITE_REGISTERS) | (operation == Operation.WRITE_MEMORY)
-        is_memory = (operation == Operation.WRITE_MEMORY) | (operation == Operation.READ_MEMORY)
+        operation, is_write, is_memory = header[:8], Signal(), Signal()
         with m.Switch(state):
             with m.Case(_State.HEADER):
                 self._header(m, state, header, count)
@@ -95,7 +97,9 @@ class Bridge(wiring.Component):
                 with m.If(self.bytes.ready):
                     m.d.sync += state.eq(_State.HEADER)
         with m.If((state == _State.HEADER) & (count == HEADER_BYTES)):
-            m.d.sync += [operation.eq(header[:8]), self.address.eq(header[8:40]), left.eq(header[40:])]
+            m.d.sync += [self.address.eq(header[8:40]), left.eq(header[40:])]
+            m.d.sync += is_write.eq(_is_any(operation, Operation.WRITE_REGISTERS, Operation.WRITE_MEMORY))
+            m.d.sync += is_memory.eq(_is_any(operation, Operation.WRITE_MEMORY, Operation.READ_MEMORY))
         self._wires(m)
         return m
 
@@ -118,13 +122,14 @@ class Bridge(wiring.Component):
         ]
 
     def _write(self, m: Any, state: Any, is_memory: Any, left: Any) -> None:
-        """A register takes address and word together."""
-        registers = self.registers
+        """A register takes address and word together, which are offered from the next cycle on."""
+        registers, offered = self.registers, Signal()
+        m.d.comb += [registers.awvalid.eq(offered), registers.wvalid.eq(offered)]
+        taken = offered & registers.awready
+        m.d.sync += offered.eq(~is_memory & ~taken)
         with m.If(is_memory):
             m.d.comb += self.write.eq(1)
-        with m.Else():
-            m.d.comb += [registers.awvalid.eq(1), registers.wvalid.eq(1)]
-        with m.If(is_memory | registers.awready):
+        with m.If(is_memory | taken):
             m.d.sync += [self.address.eq(self.address + LITE_BYTES), left.eq(left - 1), state.eq(_State.NEXT)]
 
     def _read(self, m: Any, state: Any, is_memory: Any, count: Any) -> None:

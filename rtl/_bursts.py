@@ -63,30 +63,35 @@ class Bursts(wiring.Component):
     def elaborate(self, platform: object) -> Module:
         m = Module()
         ends, moves_on = Signal(), Signal()
-        # Without a transfer the registers follow what is offered, so that ``start`` alone comes late.
-        with m.If(~self.active):
-            m.d.sync += self.active.eq(self.start)
-        with m.Elif(self.advance & self.burst.last):
-            m.d.sync += self.active.eq(0)
-        m.d.comb += moves_on.eq(~self.active | (self.advance & ends))
+        # Without a transfer the registers follow what is offered, so that ``start`` alone comes late. They
+        # have a mark of their own for that, which many hang on.
+        rests = Signal(init=1)
+        ended = self.advance & self.burst.last
+        m.d.sync += [
+            self.active.eq(Mux(self.active, ~ended, self.start)),
+            rests.eq(Mux(rests, ~self.start, ended)),
+        ]
+        m.d.comb += moves_on.eq(rests | (self.advance & ends))
 
         beats = Signal(_SEGMENT_BITS)
         following = Signal(ADDRESS_BITS)
-        self._segments(m, ends=ends, moves_on=moves_on, following=following)
-        with m.If(~self.active):
+        self._segments(m, rests=rests, ends=ends, moves_on=moves_on, following=following)
+        with m.If(rests):
             m.d.sync += beats.eq(self.command.beats)
-        self._walk(m, ends=ends, following=following, beats=beats)
+        self._walk(m, rests=rests, ends=ends, following=following, beats=beats)
         return m
 
-    def _segments(self, m: Module, *, ends: Signal, moves_on: Signal, following: Signal) -> None:
+    def _segments(
+        self, m: Module, *, rests: Signal, ends: Signal, moves_on: Signal, following: Signal
+    ) -> None:
         """Where segments begin, one of them ahead, and how many are left."""
-        command, burst, active = self.command, self.burst, self.active
+        command, burst = self.command, self.burst
         strides = [Signal(32, name=f"{side}_stride") for side in ("dram", "local")]
         left, final = Signal(_SEGMENT_BITS), Signal()
         next_local, is_weights = Signal(32), Signal()
         offers_weights = command.space == Space.WEIGHTS
         offered = [command.dram_stride, command.local_stride]
-        with m.If(~active):
+        with m.If(rests):
             m.d.sync += [stride.eq(value) for stride, value in zip(strides, offered, strict=True)]
             m.d.sync += [left.eq(command.segments), final.eq(command.segments == 1), burst.begins.eq(1)]
             m.d.sync += is_weights.eq(offers_weights)
@@ -100,10 +105,10 @@ class Bursts(wiring.Component):
             for ahead, first, stride, value in zip(
                 (following, next_local), (command.op0, command.op1), strides, offered, strict=True
             ):
-                m.d.sync += ahead.eq(Mux(active, ahead, first) + Mux(active, stride, value))
+                m.d.sync += ahead.eq(Mux(rests, first, ahead) + Mux(rests, value, stride))
         m.d.comb += burst.last.eq(ends & final)
 
-    def _walk(self, m: Module, *, ends: Signal, following: Signal, beats: Signal) -> None:
+    def _walk(self, m: Module, *, rests: Signal, ends: Signal, following: Signal, beats: Signal) -> None:
         """The burst at hand.
 
         ``left`` beats, and one, are left in its segment where that ends in its page, of 4 KiB; where it
@@ -120,7 +125,7 @@ class Bursts(wiring.Component):
             burst.length.eq(Mux(more, longest - 1, Mux(crosses, self._to_page(address), left))),
         ]
         is_long = Signal()
-        with m.If(~self.active):
+        with m.If(rests):
             m.d.sync += is_long.eq(command.beats >= longest)
             m.d.sync += self._begin(command.op0, command.beats, (address, left, over))
             m.d.sync += more.eq((command.beats >= longest) & (self._to_page(command.op0) >= longest))

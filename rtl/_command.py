@@ -63,15 +63,17 @@ TRANSFER_OPERANDS = 2
 
 
 def command_layout(engine: Engine, kind: ArrayKind = "dense", *, gated: bool = False) -> data.StructLayout:
-    """A decoded instruction of ``engine``: opcode, ``is_sync``, masks, operands and payload fields.
+    """A decoded instruction of ``engine``: ``is_sync``, masks, operands and payload fields.
 
     ``op0`` .. ``op3`` are resolved, base plus register. A field that the opcode at hand does not
     have carries no meaning. LOAD and STORE have only what a transfer needs: there ``is_sync`` is set for
-    a transfer of no beats too, and ``beats`` is one less than a segment's beats.
+    a transfer of no beats too, and ``beats`` is one less than a segment's beats. VECTOR has ``is_table``,
+    with which ``rows`` and ``chunks`` are those of a pass over a table's entries.
     """
     if engine in (Engine.LOAD, Engine.STORE):
         return _transfer_layout(engine)
-    header = {"opcode": 8, "is_sync": 1, "signals": SEMAPHORES, "releases": SEMAPHORES}
+    kinds = {"is_sync": 1, "is_table": 1} if Opcode.TABLE in opcodes_of(engine, kind) else {"is_sync": 1}
+    header = {**kinds, "signals": SEMAPHORES, "releases": SEMAPHORES}
     operands = {f"op{index}": 32 for index in range(OPERANDS)}
     fields = payload_fields(engine, kind, gated=gated)
     payload = {name: field_shape(name, width) for name, width in fields.items()}

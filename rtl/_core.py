@@ -13,6 +13,7 @@ from archsim._architecture import Architecture
 from archsim._counters import Counter
 from archsim._isa import INSTRUCTION_BYTES, SEMAPHORES, Engine, Space
 from rtl._axi import axi4, axi4_lite
+from rtl._issue import Issue
 from rtl._load import Load
 from rtl._queue import Queue
 from rtl._registers import Registers
@@ -82,7 +83,7 @@ class Core(wiring.Component):
             name = counter.name.lower()
             amounts = [events[name] for events in sources if name in events.shape().members]
             if amounts:
-                m.d.comb += registers.events[name].eq(sum(amounts))
+                m.d.sync += registers.events[name].eq(sum(amounts))
         m.d.comb += [
             registers.events.cycles.eq(registers.busy),
             registers.events.instructions.eq(sequencer.executed),
@@ -131,21 +132,18 @@ class Core(wiring.Component):
         m.submodules.sequencer = sequencer = Sequencer(self._arch)
         m.submodules.semaphores = semaphores = Semaphores()
         length = registers.program_length
-        # The registers cannot be written between this cycle and the one before it.
-        fits = Signal()
-        m.d.sync += fits.eq((length != 0) & (length <= self._arch.program_words))
-        fetch = registers.start & fits
-        refuse = registers.start & ~fits
+        # Two words are not written in successive cycles, so that this is known when the start is.
+        m.d.sync += registers.fits.eq((length != 0) & (length <= self._arch.program_words))
         m.d.comb += [
             sequencer.start.eq(registers.start),
             sequencer.fetched.eq(load.completes),
             sequencer.length.eq(length),
             semaphores.clear.eq(registers.start),
-            registers.halt.eq(sequencer.halted | refuse),
-            registers.faults.illegal_instruction.eq(sequencer.illegal | refuse),
+            registers.halt.eq(sequencer.halted),
+            registers.faults.illegal_instruction.eq(sequencer.illegal),
         ]
         heads = {
-            Engine.LOAD: self._fetching_head(m, registers, load=load, fetch=fetch),
+            Engine.LOAD: load.head,
             Engine.STORE: store.head,
             Engine.ARRAY: self._array.head,
             Engine.VECTOR: self._vector.head,
@@ -154,31 +152,45 @@ class Core(wiring.Component):
         retires = {Engine.ARRAY: self._array.retire, Engine.VECTOR: self._vector.retire}
         taken, stalled, idle, given = [], [], [], []
         for engine, head in heads.items():
-            queue = self._queue(m, sequencer, engine=engine)
-            popped, stall = self._release(m, queue, head=head, semaphores=semaphores)
-            taken.append(Mux(popped, queue.head.payload.waits, 0))
-            stalled.append(stall)
+            queue, issue = self._queue(m, sequencer, engine=engine)
+            if engine is Engine.LOAD:
+                self._fetch(m, registers, queue=queue, issue=issue)
+            else:
+                m.d.comb += issue.entry.payload.eq(queue.head.payload)
+            m.d.comb += [
+                issue.available.eq(semaphores.available),
+                issue.entry.valid.eq(queue.head.valid),
+                queue.head.ready.eq(issue.entry.ready),
+                head.valid.eq(issue.command.valid),
+                head.payload.eq(issue.command.payload),
+                issue.command.ready.eq(head.ready),
+            ]
+            taken.append(issue.take)
+            stalled.append(Mux(head.ready, issue.lacking, 0))
             if engine in dma:
                 # Whatever waits to retire waits for a transfer.
                 idle.append(~queue.head.valid & dma[engine].resting)
-                given.append(Mux(popped, dma[engine].gives, 0))
+                given.append(Mux(issue.popped, dma[engine].gives, 0))
             else:
                 idle.append(self._at_rest(m, sequencer, engine=engine, retire=retires[engine]))
+        # What engines give arrives a cycle later, and so does their rest.
+        at_pop = Signal(SEMAPHORES)
+        m.d.sync += [sequencer.idle.eq(Cat(idle).all()), at_pop.eq(_union(given))]
         m.d.comb += [
-            sequencer.idle.eq(Cat(idle).all()),
+            semaphores.give.eq(at_pop | self._array.release | self._vector.release),
             semaphores.take.eq(_union(taken)),
-            semaphores.give.eq(_union([*given, self._array.release, self._vector.release])),
             registers.stalls.eq(_union(stalled)),
         ]
-        retiring, signals = (
-            [engine.retiring for engine in dma.values()],
-            self._array.signal | self._vector.signal,
-        )
-        m.d.comb += semaphores.adding.some.eq(_union([signals, *(group.some for group in retiring)]))
+        self._signal(m, semaphores, retiring=[engine.retiring for engine in dma.values()])
+        return sequencer
+
+    def _signal(self, m: Module, semaphores: Semaphores, *, retiring: list[Any]) -> None:
+        """What retirements add to the semaphores, a cycle later."""
+        signals = self._array.signal | self._vector.signal
+        m.d.sync += semaphores.adding.some.eq(_union([signals, *(group.some for group in retiring)]))
         for index in range(SEMAPHORES):
             amounts = [signals[index], *(group.amounts[index] for group in retiring)]
-            m.d.comb += semaphores.adding.amounts[index].eq(_union(amounts))
-        return sequencer
+            m.d.sync += semaphores.adding.amounts[index].eq(_union(amounts))
 
     def _at_rest(self, m: Module, sequencer: Sequencer, *, engine: Engine, retire: Value) -> Value:
         """Whether a compute engine has retired whatever was pushed, in HALT's execute cycles.
@@ -191,47 +203,37 @@ class Core(wiring.Component):
         m.d.sync += [pushed.eq(sequencer.push[engine]), in_flight.eq(in_flight + pushed - retire)]
         return in_flight == 0
 
-    def _fetching_head(self, m: Module, registers: Registers, *, load: Load, fetch: Value) -> Any:
-        """LOAD's head as its queue sees it: in cycle 0 the program's fetch goes first."""
-        head = Signal(load.head.payload.shape(), name="load_head")
-        port = _Head(head, valid=Signal(name="load_valid"), ready=load.head.ready)
-        command = Signal.like(head, name="fetch")
-        beats = Signal.like(head.beats, name="fetch_beats")
-        m.d.sync += beats.eq(registers.program_length * (INSTRUCTION_BYTES // self._arch.bus.bytes) - 1)
+    def _fetch(self, m: Module, registers: Registers, *, queue: Queue, issue: Issue) -> None:
+        """LOAD's first command, popped in cycle 0, fetches the program: it is at hand while none runs."""
+        queued = queue.head.payload
+        command = Signal.like(queued.command, name="fetch")
+        beats = registers.program_length * (INSTRUCTION_BYTES // self._arch.bus.bytes) - 1
         m.d.comb += [
+            issue.at_once.eq(registers.begins),
             command.space.eq(Space.PROGRAM),
             command.segments.eq(1),
             command.beats.eq(beats),
             command.op0.eq(registers.program_address),
-            load.head.payload.eq(Mux(registers.start, command.as_value(), head.as_value())),
-            load.head.valid.eq(fetch | port.valid),
+            issue.entry.payload.waits.eq(queued.waits),
+            issue.entry.payload.command.eq(
+                Mux(registers.busy, queued.command.as_value(), command.as_value())
+            ),
         ]
-        return port
 
-    def _queue(self, m: Module, sequencer: Sequencer, *, engine: Engine) -> Queue:
-        """An engine's queue behind the sequencer."""
+    def _queue(self, m: Module, sequencer: Sequencer, *, engine: Engine) -> tuple[Queue, Issue]:
+        """An engine's queue behind the sequencer, and what arms its head."""
         kind, gated = self._arch.array.kind, self._arch.vector.gated
-        queue = Queue(entry_layout(engine, kind, gated=gated), depth=self._arch.queue_depth)
+        entry = entry_layout(engine, kind, gated=gated)
+        queue, issue = Queue(entry, depth=self._arch.queue_depth), Issue(entry)
         m.submodules[f"{engine.name.lower()}_queue"] = queue
+        m.submodules[f"{engine.name.lower()}_issue"] = issue
         m.d.comb += list(connect_entry(sequencer.issue, queue.push.payload, engine=engine, kind=kind))
         m.d.comb += [
             queue.push.valid.eq(sequencer.push[engine]),
-            sequencer.full[engine].eq(~queue.push.ready),
         ]
-        return queue
-
-    def _release(self, m: Module, queue: Queue, *, head: Any, semaphores: Semaphores) -> tuple[Value, Value]:
-        """Joins queue and engine; returns whether the head is popped, and the semaphores that it lacks."""
-        available = semaphores.available
-        missing = queue.head.payload.waits & ~(available.given | available.grown | available.kept)
-        free = missing == 0
-        m.d.comb += [
-            head.payload.eq(queue.head.payload.command),
-            head.valid.eq(queue.head.valid & free),
-            queue.head.ready.eq(head.ready & free),
-        ]
-        ready = queue.head.valid & head.ready
-        return ready & free, Mux(ready, missing, 0)
+        # A queue that has just been filled was pushed to at least two cycles before it is asked again.
+        m.d.sync += sequencer.full[engine].eq(~queue.push.ready)
+        return queue, issue
 
 
 def _fill(m: Module, load: Load, ports: Mapping[Space, Any]) -> None:
@@ -242,15 +244,6 @@ def _fill(m: Module, load: Load, ports: Mapping[Space, Any]) -> None:
             port.addr.eq(load.write.addr),
             port.data.eq(load.write.data),
         ]
-
-
-class _Head:
-    """The three signals of a stream, where there is no component to own them."""
-
-    def __init__(self, payload: Any, *, valid: Signal, ready: Signal) -> None:
-        self.payload = payload
-        self.valid = valid
-        self.ready = ready
 
 
 def join(m: Module, inner: Any, outer: Any) -> None:

@@ -40,7 +40,7 @@ class DivideEngine(wiring.Component):
     signal, retire:
         Mask of the command's signals, and a pulse, at its cycle r.
     release:
-        Mask of the command's releases at its cycle e.
+        Mask of the command's releases, the cycle after its cycle e.
     acc_read, record_read:
         Read ports of the value memory and of the denominator records, C lanes each.
     write:
@@ -75,8 +75,8 @@ class DivideEngine(wiring.Component):
         latency = divide_latency()
         assert latency == _divide_lane.RESULT
         last = index == command.rows - 1
-        pop = schedule(m, self, command, slot=slot, last=last, latency=latency)
-        with m.If(pop):
+        rests = schedule(m, self, command, slot=slot, last=last, latency=latency)
+        with m.If(rests):
             m.d.sync += index.eq(0)
         with m.Elif(slot):
             m.d.sync += index.eq(index + 1)

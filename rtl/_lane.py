@@ -16,8 +16,9 @@ from rtl._pipe import UNCHECKED, delayed_word, module_text, saturated
 LANE_MODULE = "archsim_lane"
 TABLE_ENTRIES = 256
 
-# Stages, in cycles after a slot's issue. A value named after a stage is valid in that cycle.
-READ = SCRATCHPAD_READ
+# Stages, in cycles after a slot's issue. A value named after a stage is used in that cycle; what comes from
+# outside is given a cycle before, for the lane's own register, since it comes from far.
+READ = SCRATCHPAD_READ + 1
 OFFSET = READ + 2
 MANTISSA = READ + 3
 ROUND = READ + 5
@@ -27,8 +28,8 @@ GAIN = READ + 9
 BIAS = READ + 11
 SECOND = READ + 14
 MAXIMUM = READ + 20
-KEEP = READ + 24
-RESULT = READ + 25
+KEEP = READ + 25
+RESULT = READ + 26
 
 LEFT_BITS = 3
 RES_SHIFT_LIMIT = 31
@@ -75,12 +76,13 @@ def lane_text(tables: int, *, gated: bool = False) -> str:
 class Lane(wiring.Component):
     """A fully pipelined lane; a slot enters and leaves every cycle.
 
-    Members, with the stage (cycles after the slot's issue) at which each is valid
+    Members, with the stage (cycles after the slot's issue) at which each is used
     -------
     setup:
-        The pass, constant from the first slot's stage READ on.
+        The pass, constant from the cycle before the first slot's stage READ on.
     int32, int8, int16:
         READ: the element, if ``setup.source`` is the accumulators, the scratchpad, the buffer.
+        These of accumulators and buffer, and ``keep``, are given in their stage; all others a cycle before.
     offset, maximum:
         OFFSET and MAXIMUM: the row's offset, for NORM and for EXP.
     mantissa, round, coarse, fine:
@@ -118,6 +120,7 @@ class Lane(wiring.Component):
     def elaborate(self, platform: object) -> Any:
         """Element, scaled, affine, residual, looked up: each a few stages of one operation."""
         m = Module()
+        self._setup = data.View(self.setup.shape(), _stage(m, self.setup.as_value()))
         scaled = self._scaled(m)
         affine = self._affine(m, scaled)
         combined = self._combined(m, affine)
@@ -126,33 +129,37 @@ class Lane(wiring.Component):
 
     def _scaled(self, m: Any) -> Any:
         """To GAIN: p, from two half products of 17 and 16 by 16 bits."""
-        setup = self.setup
-        stored = Mux(setup.source == Source.SCRATCHPAD, self.int8, self.int16)
+        setup = self._setup
+        stored = Mux(setup.source == Source.SCRATCHPAD, _stage(m, self.int8), self.int16)
         x = _stage(m, Mux(setup.source == Source.ACCUMULATOR, self.int32, stored))
         counted = _stage(m, setup.count * x[:16].as_signed())
         x = _stage(m, x)
-        d = _stage(m, Mux(setup.pre == Pre.NORM, counted - self.offset, x))
-        low, high = _stage(m, d[:17] * self.mantissa), _stage(m, d[17:].as_signed() * self.mantissa)
+        d = _stage(m, Mux(setup.pre == Pre.NORM, counted - _stage(m, self.offset), x))
+        mantissa = _stage(m, self.mantissa)
+        low, high = _stage(m, d[:17] * mantissa), _stage(m, d[17:].as_signed() * mantissa)
         product = _stage(m, high.shift_left(17) + low)
-        rounded = _stage(m, product + self.round)
-        shifted = _shifted(m, rounded, (self.coarse, self.fine))
+        rounded = _stage(m, product + _stage(m, self.round))
+        shifted = _shifted(m, rounded, (_stage(m, self.coarse), _stage(m, self.fine)))
         p = Mux(setup.pre == Pre.NONE, shifted[:32].as_signed(), saturated(shifted, 16))
         return _stage(m, p)
 
     def _affine(self, m: Any, p: Any) -> Any:
         """To the stage before SECOND: y, to be registered."""
-        low, high = _stage(m, p[:16] * self.gain), _stage(m, p[16:].as_signed() * self.gain)
+        gain = _stage(m, self.gain)
+        low, high = _stage(m, p[:16] * gain), _stage(m, p[16:].as_signed() * gain)
         product = _stage(m, high.shift_left(16) + low)
-        biased = _stage(m, product + self.bias)
-        shift = self.setup.shift
+        biased = _stage(m, product + _stage(m, self.bias))
+        shift = self._setup.shift
         return saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16)
 
     def _combined(self, m: Any, y: Any) -> Any:
         """To MAXIMUM: v; one multiplier, of 16 by 15 or 16 bits, serves ADD and MULTIPLY."""
-        setup = self.setup
+        setup = self._setup
         adds = setup.residual == Residual.ADD
-        shifted_left = self.second << self.left
-        second = _stage(m, Mux(setup.res_buffer, self.wide, shifted_left) if self.gated else shifted_left)
+        shifted_left = _stage(m, self.second) << _stage(m, self.left)
+        second = _stage(
+            m, Mux(setup.res_buffer, _stage(m, self.wide), shifted_left) if self.gated else shifted_left
+        )
         factor = _stage(m, Mux(adds, setup.res_multiplier, y))
         product = _stage(m, factor * second)
         rounded = _stage(m, product + setup.res_half)
@@ -164,23 +171,27 @@ class Lane(wiring.Component):
 
     def _looked_up(self, m: Any, v: Any) -> Any:
         """To RESULT: t, 0 outside the row."""
-        setup = self.setup
+        setup = self._setup
         is_exp = setup.lookup == Lookup.EXP
         near = saturated(v, 8)
         if self.gated:
             near = Mux(setup.lookup == Lookup.INTERPOLATE, v[8:].as_signed(), near)
-        distance, index = _stage(m, self.maximum - v), _stage(m, near)
+        distance, index = _stage(m, _stage(m, self.maximum) - v), _stage(m, near)
         above = distance[16:].any()
         z = Mux(distance < 0, 0, distance[:16] | above.replicate(16))
         place = _stage(m, Mux(is_exp, z[:8], index.as_unsigned()))
-        amount = delayed_word(m, z[8:], 3)
         found = _stage(m, self._table(m, place))
         entry = found[:16].as_signed() if self.gated else found
-        power = Mux(amount[4:].any(), 0, entry >> amount[:4])
+        # Shifted by fours, then by ones, where it is a power; what says so is known a cycle before.
+        amount = delayed_word(m, z[8:], 2)
+        fours = _stage(m, Mux(is_exp, amount[2:4], 0))
+        ones, vanishes = delayed_word(m, Mux(is_exp, amount[:2], 0), 2), _stage(m, is_exp & amount[4:].any())
         v = delayed_word(m, v, 4)
-        t = Mux(setup.lookup == Lookup.NONE, v, Mux(is_exp, power, entry))
+        shifted = Mux(vanishes, 0, entry >> Cat(C(0, 2), fours))
+        t = _stage(m, Mux(_stage(m, setup.lookup == Lookup.NONE), v, shifted)) >> ones
+        v = _stage(m, v)
         if self.gated:
-            t = self._between(m, delayed_word(m, t, 2), found, v)
+            t = self._between(m, delayed_word(m, t, 2), _stage(m, found), v)
         return _stage(m, Mux(self.keep, t, 0))
 
     def _between(self, m: Any, t: Any, found: Any, v: Any) -> Any:
@@ -188,14 +199,14 @@ class Lane(wiring.Component):
         step = _stage(m, found[16:].as_signed() * v[:8].as_unsigned())
         entry = _stage(m, Cat(C(128, 8), found[:16]).as_signed())
         total = _stage(m, entry + step)
-        return Mux(self.setup.lookup == Lookup.INTERPOLATE, total[8:24].as_signed(), t)
+        return Mux(self._setup.lookup == Lookup.INTERPOLATE, total[8:24].as_signed(), t)
 
     def _table(self, m: Any, place: Any) -> Any:
         depth, shape = self.tables * TABLE_ENTRIES, signed(self._entry_bits)
         m.submodules.tables = tables = Memory(shape=shape, depth=depth, init=[], attrs=UNCHECKED)
         read, write = tables.read_port(), tables.write_port()
         m.d.comb += [
-            read.addr.eq(Cat(place, self.setup.slot)),
+            read.addr.eq(Cat(place, self._setup.slot)),
             write.en.eq(self.load_en),
             write.addr.eq(self.load_addr),
             write.data.eq(self.load_data),

@@ -185,14 +185,16 @@ def _lean(cell: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _renamed(netlist: Netlist, unit: Unit) -> Netlist:
-    """The module with the design's own names of its ports, and of those of the units inside."""
+    """The module with the design's own names of its ports and nets, and of the ports of the units inside."""
     cells = {
         name: {**cell, **{key: _keys(cell[key], unit) for key in ("connections", "port_directions")}}
         if cell["type"] in unit.children
         else cell
         for name, cell in netlist["cells"].items()
     }
-    return {**netlist, "ports": _keys(netlist["ports"], unit), "cells": cells}
+    # A net that kept its canonical name could have that of a port.
+    own = {key: _keys(netlist[key], unit) for key in ("ports", "netnames")}
+    return {**netlist, **own, "cells": cells}
 
 
 def _keys(values: Mapping[str, Any], unit: Unit) -> dict[str, Any]:

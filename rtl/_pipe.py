@@ -18,7 +18,7 @@ UNCHECKED = MappingProxyType({"no_rw_check": 1})
 Synthesis then spends no logic on the order of the two, which a block RAM leaves open.
 """
 
-_RING_CYCLES = 4
+_RING_CYCLES = 5
 _RING_BITS = 64
 """From this length and size on, a delay is cheaper in a memory than in registers."""
 
@@ -44,13 +44,13 @@ def delayed(m: Any, value: Any, cycles: int) -> Any:
 
 def delayed_word(m: Any, value: Any, cycles: int) -> Any:
     """``value`` as it was ``cycles`` cycles ago, anything after reset: for operands."""
-    if cycles >= _RING_CYCLES and len(value) * cycles >= _RING_BITS:
-        return _ring(m, value, cycles)
-    for _ in range(cycles):
+    rings = cycles >= _RING_CYCLES and len(value) * cycles >= _RING_BITS
+    # What is written to a memory is late there: a register stands before it.
+    for _ in range(1 if rings else cycles):
         stage = Signal(value.shape(), reset_less=True)
         m.d.sync += stage.eq(value)
         value = stage
-    return value
+    return _ring(m, value, cycles - 1) if rings else value
 
 
 def _ring(m: Any, value: Any, cycles: int) -> Any:

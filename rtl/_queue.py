@@ -36,8 +36,12 @@ class Queue(wiring.Component):
         # Status. Place and presence follow from registers alone, so that no path runs through.
         pushing = self.push.valid & self.push.ready
         popping = self.head.valid & self.head.ready
-        m.d.comb += [self.push.ready.eq(self.level != self._depth), self.head.valid.eq(self.level != 0)]
-        m.d.sync += self.level.eq(self.level + pushing - popping)
+        full, is_last = Signal(), self.level == self._depth - 1
+        m.d.comb += [self.push.ready.eq(~full), self.head.valid.eq(self.level != 0)]
+        m.d.sync += [
+            self.level.eq(self.level + pushing - popping),
+            full.eq((full | (is_last & pushing)) & ~popping),
+        ]
 
         # The head is a register, so that what hangs on it begins at one; the others wait in a memory.
         head = Signal(self._shape, reset_less=True)

@@ -46,14 +46,16 @@ REGISTER_MAP: Mapping[str, int] = MappingProxyType(
 class Registers(wiring.Component):
     """Holds the control registers, the status and the counters.
 
-    A write to CONTROL with bit 0 while not busy makes ``start`` and ``busy`` high in the next cycle, which
-    is cycle 0, and clears status and counters. ``halt`` ends the run with its cycle. Program address and
-    length keep their values while busy. Events reach their counter two cycles later. A read is answered
-    after some cycles, a counter's after a visit to it. Addresses without a register read as zero; writing
-    there has no effect; every response is OKAY.
+    A word is written in the cycle after it is taken. A write to CONTROL with bit 0 while not busy makes
+    ``start`` and ``busy`` high in the next cycle, which is cycle 0, and clears status and counters; where
+    the program does not fit, the run ends with that cycle. ``halt`` ends the run with its cycle. Program
+    address and length keep their values while busy. Events reach their counter two cycles later. A read is
+    answered after some cycles, a counter's after a visit to it. Addresses without a register read as zero;
+    writing there has no effect; every response is OKAY.
 
     Members: ``bus``, AXI4-Lite; ``start``, ``busy``, ``done``, ``irq``; ``program_address``,
-    ``program_length``; ``halt``, ``faults``, ``events``; ``stalls``, one bit a semaphore.
+    ``program_length``; ``fits``, whether there is such a program; ``begins``, cycle 0 is the next one, and
+    there is; ``halt``, ``faults``, ``events``; ``stalls``, one bit a semaphore.
     """
 
     def __init__(self) -> None:
@@ -66,6 +68,8 @@ class Registers(wiring.Component):
                 "irq": Out(1),
                 "program_address": Out(32),
                 "program_length": Out(32),
+                "fits": In(1),
+                "begins": Out(1),
                 "halt": In(1),
                 "faults": In(FAULTS),
                 "events": In(EVENTS),
@@ -75,13 +79,17 @@ class Registers(wiring.Component):
 
     def elaborate(self, platform: object) -> Module:
         m = Module()
-        starting = Signal()
+        starting, refused = Signal(), Signal()
         irq_enable = Signal()
         seen = Signal(FAULTS)
 
         # Status.
-        m.d.sync += [self.start.eq(starting), seen.eq(seen.as_value() | self.faults.as_value())]
-        with m.If(self.halt):
+        m.d.comb += self.begins.eq(starting & self.fits)
+        m.d.sync += [self.start.eq(starting), refused.eq(starting & ~self.fits)]
+        m.d.sync += seen.eq(seen.as_value() | self.faults.as_value())
+        with m.If(refused):
+            m.d.sync += seen.illegal_instruction.eq(1)
+        with m.If(self.halt | refused):
             m.d.sync += [self.busy.eq(0), self.done.eq(1)]
         with m.If(starting):
             m.d.sync += [self.busy.eq(1), self.done.eq(0), seen.eq(0)]
@@ -95,30 +103,35 @@ class Registers(wiring.Component):
             PROGRAM_LENGTH: self.program_length,
             VERSION: Const(VERSION_VALUE, 32),
         }
-        self._answer_reads(m, words, self._counters(m, clear=starting))
+        self._answer_reads(m, words, self._counters(m, clear=self.start))
         return m
 
     def _accept_writes(self, m: Module, *, starting: Signal, irq_enable: Signal) -> None:
-        """Takes address and word together, when the last response is out of the way."""
+        """Takes address and word together, when the last response is out of the way; then writes."""
         bus = self.bus
         accepting = Signal()
+        data, strobe = Signal.like(bus.wdata), Signal.like(bus.wstrb)
+        places = (CONTROL, IRQ_ENABLE, PROGRAM_ADDRESS, PROGRAM_LENGTH)
+        writes = {place: Signal(name=f"writes_{place:02x}") for place in places}
         m.d.comb += [
-            accepting.eq(bus.awvalid & bus.wvalid & (~bus.bvalid | bus.bready)),
+            accepting.eq(bus.awvalid & bus.wvalid & ~bus.bvalid),
             bus.awready.eq(accepting),
             bus.wready.eq(accepting),
         ]
         m.d.sync += bus.bvalid.eq(accepting | (bus.bvalid & ~bus.bready))
-        address, mask = bus.awaddr[:12], Cat(strobe.replicate(8) for strobe in bus.wstrb)
-        with m.If(accepting & (address == CONTROL)):
-            m.d.comb += starting.eq(bus.wdata[0] & bus.wstrb[0] & ~self.busy)
-        with m.If(accepting & (address == IRQ_ENABLE) & bus.wstrb[0]):
-            m.d.sync += irq_enable.eq(bus.wdata[0])
+        m.d.sync += [data.eq(bus.wdata), strobe.eq(bus.wstrb)]
+        m.d.sync += [signal.eq(accepting & (bus.awaddr[:12] == place)) for place, signal in writes.items()]
+        mask = Cat(each.replicate(8) for each in strobe)
+        with m.If(writes[CONTROL]):
+            m.d.comb += starting.eq(data[0] & strobe[0] & ~self.busy)
+        with m.If(writes[IRQ_ENABLE] & strobe[0]):
+            m.d.sync += irq_enable.eq(data[0])
         for place, register in (
             (PROGRAM_ADDRESS, self.program_address),
             (PROGRAM_LENGTH, self.program_length),
         ):
-            with m.If(accepting & (address == place) & ~self.busy):
-                m.d.sync += register.eq((bus.wdata & mask) | (register & ~mask))
+            with m.If(writes[place] & ~self.busy):
+                m.d.sync += register.eq((data & mask) | (register & ~mask))
 
     def _answer_reads(self, m: Module, words: dict[int, Value], counters: Counters) -> None:
         """Answers one address after the other, a counter's when it has been visited."""

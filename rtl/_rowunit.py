@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from math import isqrt
 from typing import Any
@@ -22,7 +23,7 @@ _HALF = 17
 """Bits of a multiplier's operand: with a sign bit, what an FPGA multiplies at once."""
 _LOWEST = -(1 << 15)
 _WIDE = 64
-_SCALE_STAGES = 14
+_SCALE_STAGES = 15
 """Cycles from the row's final sums to its scale being written."""
 
 SCALE = data.StructLayout({"mantissa": 16, "exponent": 6})
@@ -95,13 +96,13 @@ class Records(wiring.Component):
         ends = final.valid & final.last
         sums, squares = self._kinds(Reduce.SUM, Reduce.MOMENTS), self._kinds(Reduce.MOMENTS, Reduce.SQUARES)
 
-        total, square = self._roots(m)
+        highest, total, square = self._roots(m)
         a1, a1_own = self._memory(m, "a1", fetch, 0)
         a2, a2_own = self._memory(m, "a2", fetch, 0)
         top, top_own = self._memory(m, "offset", fetch, _LOWEST)
         a1_sum = self._accumulated(m, root, a1_own, total)
         a2_sum = self._accumulated(m, root, a2_own, square)
-        peak = self._largest(m, root, top_own, total)
+        peak = self._largest(m, root, top_own, highest)
 
         is_max = self._kinds(*self._maxima)
         absolute = self._kinds(Reduce.ABSMAX) if self.gated else None
@@ -125,8 +126,8 @@ class Records(wiring.Component):
     def _later(self, m: Any, place: Any, cycles: int) -> Any:
         return data.View(self.place_layout, delayed(m, place.as_value(), cycles))
 
-    def _roots(self, m: Any) -> tuple[Any, Any]:
-        """Sum or maximum, and sum of squares, of a slot's elements."""
+    def _roots(self, m: Any) -> tuple[Any, Any, Any]:
+        """Maximum, sum, and sum of squares of a slot's elements, each with a tree of its own."""
         is_max, lowers = self._kinds(*self._maxima), self._kinds(Reduce.MAX)
         leaves, squares = [], []
         for c in range(self.lanes):
@@ -140,8 +141,8 @@ class Records(wiring.Component):
                 continue
             leaves.append(_stage(m, Mux(is_max & ~self.keep[c], _LOWEST, element)))
             squares.append(_stage(m, element * element))
-        total = _tree(m, leaves, lambda a, b: Mux(is_max, Mux(a > b, a, b), a + b))
-        return total, _tree(m, squares, lambda a, b: a + b)
+        add = operator.add
+        return _tree(m, leaves, _larger), _tree(m, leaves, add), _tree(m, squares, add)
 
     def _memory(self, m: Any, name: str, fetch: Any, afresh: int) -> tuple[Any, Any]:
         """A memory of the records, and its content for ``fetch`` two cycles later, or ``afresh``."""
@@ -160,7 +161,7 @@ class Records(wiring.Component):
     def _largest(self, m: Any, root: Any, own: Any, value: Any) -> Any:
         peak = Signal(own.shape(), reset_less=True)
         before = Mux(root.first, own, peak)
-        m.d.sync += peak.eq(Mux(before > value, before, value))
+        m.d.sync += peak.eq(_larger(before, value))
         return peak
 
     def _store(self, m: Any, memory: Any, place: Any, enable: Any, value: Any) -> None:
@@ -168,7 +169,7 @@ class Records(wiring.Component):
         m.d.comb += [write.en.eq(enable), write.addr.eq(place.row), write.data.eq(value)]
 
     def _scales(self, m: Any, final: Any, enable: Any, sums: tuple[Any, Any], peak: Any) -> None:
-        """Fourteen stages from the sums to (mantissa, exponent)."""
+        """Fifteen stages from the sums to (mantissa, exponent)."""
         m.submodules.scale = memory = Memory(self.contents["scale"], attrs=UNCHECKED)
         read = memory.read_port()
         m.d.comb += [read.addr.eq(self.row), self.scale.eq(read.data)]
@@ -186,7 +187,7 @@ class Records(wiring.Component):
         ]
 
     def _positive(self, m: Any, a1: Any, a2: Any, peak: Any) -> Any:
-        """Five stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
+        """Six stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
         low, high = a1[:_HALF], a1[_HALF : 2 * _HALF - 1].as_signed()
         parts = [a2[:_HALF], a2[_HALF : 2 * _HALF], a2[2 * _HALF :]]
         p0, p1, p2 = (_stage(m, self.count * part) for part in parts)
@@ -199,11 +200,18 @@ class Records(wiring.Component):
             raised = delayed_word(m, _stage(m, peak + (peak >> 7)) + 1, 2)
             spread = Mux(self._kinds(Reduce.ABSMAX), raised, spread)
         value = _stage(m, Mux(self._kinds(Reduce.SUM), plain, spread))
-        return _stage(m, Mux(value > 0, value[:_WIDE], 1))
+        parts = _stage(m, Cat(value[place : place + 16].any() for place in range(0, len(value) - 1, 16)))
+        value = _stage(m, value)
+        return _stage(m, Mux(parts.any() & ~value[-1], value[:_WIDE], 1))
 
 
 def _stage(m: Any, value: Any) -> Any:
     return delayed_word(m, value, 1)
+
+
+def _larger(a: Any, b: Any) -> Any:
+    """The larger of two signed values, by the sign of their difference: a comparison would be later."""
+    return Mux((a - b)[-1], b, a)
 
 
 def _tree(m: Any, values: list[Any], node: Callable[[Any, Any], Any]) -> Any:

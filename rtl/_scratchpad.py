@@ -6,11 +6,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from amaranth.hdl import Cat, Const, Module, Mux, Signal, Value
+from amaranth.hdl import Cat, Const, Module, Signal, Value
 from amaranth.lib import wiring
 from amaranth.lib.memory import Memory
 from amaranth.lib.wiring import In, Out
-from amaranth.utils import bits_for, exact_log2
+from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
 from archsim._timing import SCRATCHPAD_READ
@@ -172,7 +172,8 @@ class Scratchpad(wiring.Component):
         """One bit for the bank that ``port`` wanted a cycle ago, none past the last one."""
         banks = Signal(self._arch.scratchpad.banks)
         wanted = port.addr >> (lane_bits + self._row_bits)
-        m.d.sync += banks.eq(Mux(port.en & (wanted < len(banks)), 1 << wanted[: bits_for(len(banks) - 1)], 0))
+        # No choice of zero, which synthesis would make a reset that comes later.
+        m.d.sync += banks.eq(Cat((wanted == bank) & port.en for bank in range(len(banks))))
         return banks
 
     def _readers(self, m: Module) -> list[_Reader]:

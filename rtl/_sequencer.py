@@ -20,17 +20,19 @@ from archsim._isa import (
     PAYLOAD,
     REGISTERS,
     SEMAPHORES,
+    TABLE_ENTRIES,
     Engine,
     Opcode,
 )
 from rtl._command import SYNCS, absent_opcodes, command_layout, opcodes_of
 from rtl._encode import PAYLOAD_START, field_offsets
+from rtl._pipe import delayed_word
 
 PAYLOAD_BITS = INSTRUCTION_BITS - PAYLOAD_START
 
 ISSUE = data.StructLayout(
     {
-        "opcode": 8,
+        "of": len(Opcode),
         "waits": SEMAPHORES,
         "signals": SEMAPHORES,
         "releases": SEMAPHORES,
@@ -38,19 +40,12 @@ ISSUE = data.StructLayout(
         "payload": PAYLOAD_BITS,
     }
 )
-"""An engine instruction with its operands resolved, before the engine's fields are picked out."""
+"""An engine instruction with its operands resolved, before the engine's fields are picked out.
+
+``of``: a bit for each opcode."""
 
 _INSTRUCTION = data.StructLayout({**dict(HEADER), "payload": PAYLOAD_BITS})
 _CONTROL = data.StructLayout(dict(PAYLOAD[Opcode.RING]))
-_EARLY = data.StructLayout(
-    {
-        "opcode": 8,
-        **{f"reg{index}": 4 for index in range(OPERANDS)},
-        **{f"base{index}": 32 for index in range(OPERANDS)},
-        "control": data.StructLayout({"reg": 4, "imm": 32}),
-    }
-)
-"""What is decoded and added, and so taken into registers first: the program memory is slow."""
 _LATE = ("waits", "signals", "releases", "payload")
 
 
@@ -97,8 +92,8 @@ def connect_entry(
     command = entry.command
     members = command.shape().members
     yield entry.waits.eq(issue.waits)
-    yield command.is_sync.eq(issue.opcode == SYNCS[engine])
-    for name in ("opcode", "signals", "releases"):
+    yield command.is_sync.eq(issue.of[SYNCS[engine]])
+    for name in ("signals", "releases"):
         if name in members:
             yield command[name].eq(issue[name])
     for index in range(OPERANDS):
@@ -110,10 +105,16 @@ def connect_entry(
         (_, chosen), *others = choices
         picked = _slice(issue.payload, chosen)
         for opcode, place in others:
-            picked = Mux(issue.opcode == opcode, _slice(issue.payload, place), picked)
+            picked = Mux(issue.of[opcode], _slice(issue.payload, place), picked)
         yield command[name].eq(picked)
     if engine in (Engine.LOAD, Engine.STORE):
         yield from _connect_transfer(issue, command, engine=engine)
+    if "is_table" in members:
+        is_table = issue.of[Opcode.TABLE]
+        places = field_offsets(PAYLOAD[Opcode.VECTOR])
+        yield command.is_table.eq(is_table)
+        for name, entries in (("rows", TABLE_ENTRIES), ("chunks", 1)):
+            yield command[name].eq(Mux(is_table, entries, _slice(issue.payload, places[name])))
 
 
 def _connect_transfer(issue: data.View, command: data.View, *, engine: Engine) -> Iterator[object]:
@@ -121,7 +122,7 @@ def _connect_transfer(issue: data.View, command: data.View, *, engine: Engine) -
     places = field_offsets(PAYLOAD[opcodes_of(engine)[-1]])
     beats, segments = (_slice(issue.payload, places[name]) for name in ("beats", "segments"))
     yield command.beats.eq(beats - 1)
-    yield command.is_sync.eq((issue.opcode == SYNCS[engine]) | (beats == 0) | (segments == 0))
+    yield command.is_sync.eq(issue.of[SYNCS[engine]] | (beats == 0) | (segments == 0))
 
 
 def _choices(engine: Engine, kind: ArrayKind) -> dict[str, list[tuple[Opcode, tuple[int, int]]]]:
@@ -197,8 +198,10 @@ class Sequencer(wiring.Component):
             self.push.eq(Mux(executing, decoded.wanted & ~self.full, 0)),
         ]
 
-        # The successor is read while the instruction executes; it stays on the port for the two cycles after.
-        early, held, total, wraps = Signal(_EARLY), Signal(_CONTROL), Signal(32), Signal()
+        # The successor is read while the instruction executes. Its word is registered before anything is done
+        # with it, since a memory answers late, unless it is this register.
+        held, total, wraps = Signal(_CONTROL), Signal(32), Signal()
+        instruction = data.View(_INSTRUCTION, delayed_word(m, self.program.data, 1))
         top, depth = self._loops(m, decoded, held, acting=fetching, counter=counter)
         m.d.comb += [
             self.program.en.eq(landing | executing),
@@ -207,25 +210,22 @@ class Sequencer(wiring.Component):
         with m.If(self.program.en):
             m.d.sync += [counter.eq(self.program.addr), wraps.eq(decoded.rings & (total == held.limit))]
         past = Signal()
-        instruction = data.View(_INSTRUCTION, self.program.data)
         with m.If(fetching):
             m.d.sync += [following.eq(counter + 1), past.eq(counter >= self.length[: len(counter)])]
-            m.d.sync += [early[name].eq(instruction[name]) for name in _EARLY.members if name != "control"]
-            m.d.sync += early.control.eq(instruction.payload)
         written = (held.reg, Mux(wraps, 0, total))
-        values = self._registers(m, early, writes=fetching & decoded.writes, written=written)
+        values = self._registers(m, instruction, writes=fetching & decoded.writes, written=written)
         with m.If(reading):
-            m.d.sync += [held.eq(instruction.payload), total.eq(values[0])]
+            m.d.sync += [held.eq(_control(instruction)), total.eq(values[0])]
             m.d.sync += [self.issue[name].eq(instruction[name]) for name in _LATE]
-            m.d.sync += [self.issue.opcode.eq(early.opcode)]
+            m.d.sync += self.issue.of.eq(Cat(instruction.opcode == opcode for opcode in Opcode))
             m.d.sync += [self.issue.operands[index].eq(value) for index, value in enumerate(values[1:])]
-            m.d.sync += decoded.eq(self._decode(m, early, past=past, top=top, depth=depth))
+            m.d.sync += decoded.eq(self._decode(m, instruction, past=past, top=top, depth=depth))
         with m.If(self.start):
             m.d.sync += [following.eq(0), depth.eq(0), decoded.eq(0)]
         return m
 
     def _registers(
-        self, m: Module, early: data.View, *, writes: Value, written: tuple[Value, Value]
+        self, m: Module, instruction: data.View, *, writes: Value, written: tuple[Value, Value]
     ) -> list[Value]:
         """The sum of a control instruction and the operands; all address registers are zero at the start.
 
@@ -239,10 +239,12 @@ class Sequencer(wiring.Component):
             m.d.sync += known.bit_select(place, 1).eq(1)
         with m.If(self.start):
             m.d.sync += known.eq(0)
-        control = early.control
-        replaces = early.opcode == Opcode.SET
+        control = _control(instruction)
+        replaces = instruction.opcode == Opcode.SET
         summands = [(control.reg, control.imm, ~replaces)]
-        summands += [(early[f"reg{index}"], early[f"base{index}"], Const(1)) for index in range(OPERANDS)]
+        summands += [
+            (instruction[f"reg{index}"], instruction[f"base{index}"], Const(1)) for index in range(OPERANDS)
+        ]
         values: list[Value] = []
         for index, base, adds in summands:
             read = registers.read_port(domain="comb")
@@ -251,9 +253,11 @@ class Sequencer(wiring.Component):
             values.append(Mux(known.bit_select(index, 1) & adds, (base + read.data)[:32], base))
         return values
 
-    def _decode(self, m: Module, early: data.View, *, past: Value, top: data.View, depth: Value) -> data.View:
+    def _decode(
+        self, m: Module, instruction: data.View, *, past: Value, top: data.View, depth: Value
+    ) -> data.View:
         """What the instruction that was read asks for, one cycle before it executes."""
-        opcode, control, kind = early.opcode, early.control, self._arch.array.kind
+        opcode, control, kind = instruction.opcode, _control(instruction), self._arch.array.kind
         decoded = Signal(_DECODED, name="next_decoded")
         begins, ends = opcode == Opcode.LOOP, opcode == Opcode.END
         writes = _is_any(opcode, _WRITERS)
@@ -292,6 +296,11 @@ class Sequencer(wiring.Component):
             m.d.sync += [outer.eq(inner) for outer, inner in pairwise(stack)]
             m.d.sync += depth.eq(depth - 1)
         return top, depth
+
+
+def _control(instruction: data.View) -> data.View:
+    """The payload of a SET, ADD, RING or LOOP."""
+    return data.View(_CONTROL, instruction.payload[: _CONTROL.size])
 
 
 _WRITERS = (Opcode.SET, Opcode.ADD, Opcode.RING)

@@ -15,6 +15,7 @@ from rtl._accumulator import ADD_LATENCY, ADD_LEAD, Accumulators
 from rtl._array import Walk
 from rtl._command import ARRAY_EVENTS, command_layout
 from rtl._pipe import delayed, read_port
+from rtl._schedule import retire_in_order
 from rtl._trits import TernarySums, datapath_text, sum_bits
 from rtl._weights import WeightMemory, weight_write_port
 
@@ -33,9 +34,9 @@ class TernarySlots(wiring.Component):
     Members
     -------
     start:
-        Begin in the next cycle with the command at ``command``.
+        Begin in the next cycle with the command at ``command``, which the registers follow until then.
     held:
-        The command under way, or the last one.
+        The command under way; the cycle after its end, it is the last one.
     busy, first, end:
         A slot is issued; it is the first one of its weight word; the last one of the MATMUL.
     w_addr, x_addr, acc_addr, fresh:
@@ -55,22 +56,22 @@ class TernarySlots(wiring.Component):
         left, rows_last = Signal(_BITS), Signal(_BITS)
         ends, is_single, step = Signal(), Signal(), Signal()
         m.d.comb += [
-            step.eq(self.busy & ends),
-            self.end.eq(step & rows.last),
+            step.eq(ends),
+            self.end.eq(self.busy & ends & rows.last),
             self.w_addr.eq(weights.address),
             self.x_addr.eq(rows.address),
             self.acc_addr.eq(rows.address_n),
-            rows.move.eq(self.busy),
+            rows.move.eq(1),
             self.fresh.eq(rows.first_k & ~self.held.accumulate),
         ]
         rows_of = self.command.rows
-        with m.If(self.start):
-            m.d.sync += [self.busy.eq(1), self.held.eq(self.command), self.first.eq(1)]
+        with m.If(~self.busy):
+            m.d.sync += [self.busy.eq(self.start), self.held.eq(self.command), self.first.eq(1)]
             m.d.sync += [rows_last.eq(rows_of - 1), left.eq(rows_of - 1)]
             m.d.sync += [is_single.eq(rows_of == 1), ends.eq(rows_of == 1)]
         with m.Elif(step):
             m.d.sync += [left.eq(rows_last), ends.eq(is_single), self.first.eq(1), self.busy.eq(~rows.last)]
-        with m.Elif(self.busy):
+        with m.Else():
             m.d.sync += [left.eq(left - 1), ends.eq(left == 1), self.first.eq(0)]
         held, new = self.held, self.command
         for walk, origin, k_stride, n_stride in (
@@ -78,7 +79,7 @@ class TernarySlots(wiring.Component):
             (rows, new.op0, held.x_k_stride, 0),
         ):
             m.d.comb += [
-                walk.start.eq(self.start),
+                walk.start.eq(~self.busy),
                 walk.step.eq(step),
                 walk.origin.eq(origin),
                 walk.k_chunks.eq(new.k_chunks),
@@ -148,16 +149,9 @@ class TernaryEngine(wiring.Component):
         return m
 
     def _tokens(self, m: Any, pop: Any, slots: TernarySlots) -> None:
-        """Masks: releases at once, signals after the array's latency."""
-        sync = pop & self.head.payload.is_sync
-        signals = Signal(SEMAPHORES)
-        with m.If(sync):
-            m.d.comb += [signals.eq(self.head.payload.signals), self.release.eq(self.head.payload.releases)]
-        with m.Elif(slots.end):
-            m.d.comb += [signals.eq(slots.held.signals), self.release.eq(slots.held.releases)]
-        latency = array_retirement(self.arch)
-        m.d.comb += self.retire.eq(delayed(m, sync | slots.end, latency))
-        m.d.comb += self.signal.eq(delayed(m, signals, latency))
+        """Masks: releases after a cycle, signals after the array's latency."""
+        done = (pop & self.head.payload.is_sync) | slots.end
+        retire_in_order(m, self, done, held=slots.held, latency=array_retirement(self.arch))
 
     def _datapath(self, m: Any, slots: TernarySlots, reads: Any) -> None:
         arch, array = self.arch, self.arch.array

@@ -11,8 +11,8 @@ from amaranth.lib.wiring import In, Out
 from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
-from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Opcode, Pre, Residual, Source
-from archsim._timing import INTERPOLATION, vector_retirement
+from archsim._isa import SEMAPHORES, Destination, Engine, Lookup, Pre, Residual, Source
+from archsim._timing import INTERPOLATION, SCRATCHPAD_READ, vector_retirement
 from rtl import _lane
 from rtl._accumulator import READ_LATENCY as ACCUMULATOR_READ
 from rtl._command import command_layout, vector_events
@@ -57,7 +57,7 @@ class Slots(wiring.Component):
     Members
     -------
     start, step:
-        Begin at slot (0, 0), which takes origins, rows and chunks; go on to the next slot.
+        Be at slot (0, 0), which takes origins, rows and chunks; go on to the next slot.
     row, chunk, first, last_chunk, last:
         The slot; it is the first or the last one of its row; it is the last one of the pass.
     left:
@@ -134,7 +134,7 @@ class VectorEngine(wiring.Component):
     signal, retire:
         Mask of the command's signals, and a pulse, at its cycle r.
     release:
-        Mask of the command's releases at its cycle e.
+        Mask of the command's releases, the cycle after its cycle e.
     source_read, residual_read, param_read, acc_read:
         Read ports of the scratchpad, twice, of the parameters, and of the accumulators.
     write:
@@ -173,17 +173,16 @@ class VectorEngine(wiring.Component):
         m = Module()
         command = Signal(command_layout(Engine.VECTOR, gated=self.gated))
         fold = self.arch.fold
-        is_table, slot = Signal(), Signal()
+        is_table, slot = command.is_table, Signal()
         m.submodules.front, m.submodules.back = front, back = Slots(2, fold=fold), Slots(1, fold=fold)
         m.submodules.records = records = self.records
-        m.d.comb += is_table.eq(command.opcode == Opcode.TABLE)
         latency = vector_retirement(self.arch)
         assert _lane.RESULT + self._later + unit_latency(self.lanes) <= latency
-        pop = schedule(m, self, command, slot=slot, last=front.last, latency=latency)
-        self._nests(m, pop, (front, back), command)
+        rests = schedule(m, self, command, slot=slot, last=front.last, latency=latency)
+        self._nests(m, rests, (front, back), command)
         passes = slot & ~is_table
         m.d.comb += [front.step.eq(slot), back.step.eq(delayed(m, passes, _PLACE_STAGE + self._later))]
-        self._reads(m, slot, passes, front, command)
+        self._reads(m, rests, slot, passes, front, command)
         lanes = [
             placed(m, f"lane_{c}", lambda: Lane(self.arch.vector.tables, gated=self.gated), self._module)
             for c in range(self.lanes)
@@ -198,18 +197,17 @@ class VectorEngine(wiring.Component):
         self._count(m, slot, passes, command)
         return m
 
-    def _nests(self, m: Any, pop: Any, nests: tuple[Slots, Slots], command: Any) -> None:
+    def _nests(self, m: Any, rests: Any, nests: tuple[Slots, Slots], command: Any) -> None:
         """The slots as they are issued, and as they reach the records and the destination."""
         front, back = nests
         first = self.head.payload
-        is_table = first.opcode == Opcode.TABLE
         m.d.comb += [
-            front.start.eq(pop),
-            front.rows.eq(Mux(is_table, TABLE_ENTRIES, first.rows)),
-            front.chunks.eq(Mux(is_table, 1, first.chunks)),
+            front.start.eq(rests),
+            front.rows.eq(first.rows),
+            front.chunks.eq(first.chunks),
             front.origins.eq(Cat(first.op0, first.op2)),
             front.strides.eq(Cat(command.src_stride, command.res_stride)),
-            back.start.eq(delayed(m, pop, 1)),
+            back.start.eq(delayed(m, rests, 1)),
             back.rows.eq(command.rows),
             back.chunks.eq(command.chunks),
             back.length.eq(command.length),
@@ -224,24 +222,28 @@ class VectorEngine(wiring.Component):
                 back.folded.eq(command.destination == Destination.SCRATCHPAD),
             ]
 
-    def _reads(self, m: Any, slot: Any, passes: Any, front: Slots, command: Any) -> None:
+    def _reads(self, m: Any, rests: Any, slot: Any, passes: Any, front: Slots, command: Any) -> None:
         source = front.addresses[0]
-        is_scratchpad = command.source == Source.SCRATCHPAD
+        # What the scratchpad is asked for is decided before the slot.
+        first, reads, reads_second = self.head.payload, Signal(), Signal()
+        with m.If(rests):
+            m.d.sync += reads.eq(first.is_table | (first.source == Source.SCRATCHPAD))
+            m.d.sync += reads_second.eq(~first.is_table & self._has_second(first, in_buffer=False))
         place = command.op3 + self._parameter(front, command)
         m.d.comb += [
             self.acc_read.en.eq(delayed(m, passes & (command.source == Source.ACCUMULATOR), _ACC_WAIT)),
             self.acc_read.addr.eq(delayed_word(m, source[:_BITS], _ACC_WAIT)),
-            self.source_read.en.eq(slot & (~passes | is_scratchpad)),
+            self.source_read.en.eq(slot & reads),
             self.source_read.addr.eq(source),
-            self.residual_read.en.eq(self._second(passes, command, in_buffer=False)),
+            self.residual_read.en.eq(slot & reads_second),
             self.residual_read.addr.eq(front.addresses[1]),
             self.param_read.en.eq(delayed(m, passes & command.affine, _WAIT)),
             self.param_read.addr.eq(delayed_word(m, place, _WAIT)),
         ]
 
-    def _second(self, passes: Any, command: Any, *, in_buffer: bool) -> Any:
-        """Whether a slot reads a residual operand, of the vector buffer or of the scratchpad."""
-        reads = passes & (command.residual != Residual.NONE)
+    def _has_second(self, command: Any, *, in_buffer: bool) -> Any:
+        """Whether a pass reads a residual operand, of the vector buffer or of the scratchpad."""
+        reads = command.residual != Residual.NONE
         if not self.gated:
             return reads
         return reads & (command.res_buffer if in_buffer else ~command.res_buffer)
@@ -257,10 +259,10 @@ class VectorEngine(wiring.Component):
         wait = WRITE_STAGE - _PLACE_STAGE
         if self.gated:
             wide = buffer.read_port()
-            second = self._second(passes, command, in_buffer=True)
+            second = passes & self._has_second(command, in_buffer=True)
             m.d.comb += wide.en.eq(delayed(m, second, _BUFFER_WAIT))
             m.d.comb += wide.addr.eq(delayed_word(m, front.addresses[1][: len(wide.addr)], _BUFFER_WAIT))
-            seconds = delayed_word(m, _registered(m, wide), _lane.SECOND - _lane.READ)
+            seconds = delayed_word(m, _registered(m, wide), _lane.SECOND - 1 - _lane.READ)
             m.d.comb += [lane.wide.eq(seconds.word_select(c, 16)) for c, lane in enumerate(lanes)]
         m.d.comb += [
             read.en.eq(delayed(m, passes & (command.source == Source.BUFFER), _BUFFER_WAIT)),
@@ -286,7 +288,7 @@ class VectorEngine(wiring.Component):
         ]
         firsts = self._chunk(m, self.source_read.data, front)
         seconds = self._chunk(m, self.residual_read.data, front)
-        seconds = delayed_word(m, seconds[: 8 * self.lanes], _lane.SECOND - _lane.READ)
+        seconds = delayed_word(m, seconds[: 8 * self.lanes], _lane.SECOND - 1 - SCRATCHPAD_READ)
         for c, lane in enumerate(lanes):
             m.d.comb += [
                 lane.setup.eq(setup),
@@ -297,10 +299,10 @@ class VectorEngine(wiring.Component):
             ]
 
     def _chunk(self, m: Any, word: Any, front: Slots) -> Any:
-        """The chunk of a scratchpad word that the slot at READ means, from bit 0 on."""
+        """The chunk of a scratchpad word that its slot means, from bit 0 on."""
         if self.arch.fold == 1:
             return word
-        return word.word_select(delayed_word(m, front.side, _lane.READ), 8 * self.lanes)
+        return word.word_select(delayed_word(m, front.side, SCRATCHPAD_READ), 8 * self.lanes)
 
     def _parameters(self, m: Any, lanes: list[Any], command: Any) -> None:
         """Each part of the parameter word at its stage; without an affine, what changes nothing."""
@@ -313,19 +315,18 @@ class VectorEngine(wiring.Component):
             parts = delayed_word(m, Cat(words[c][name] for c in range(self.lanes)), stage - 1 - _lane.READ)
             values = data.View(data.ArrayLayout(_PARAMETER[name].shape, self.lanes), parts)
             for c, lane in enumerate(lanes):
-                value = Mux(command.affine, values[c], neutral)
-                m.d.comb += getattr(lane, name).eq(delayed_word(m, value, 1))
+                m.d.comb += getattr(lane, name).eq(Mux(command.affine, values[c], neutral))
 
     def _rows(self, m: Any, lanes: list[Any], front: Slots, records: Records, command: Any) -> None:
         """The row's record, to each of the lanes' stages that uses a part of it."""
         m.d.comb += records.row.eq(delayed_word(m, front.row[: len(records.row)], _WAIT))
         is_plain = command.pre == Pre.NONE
-        mantissa = delayed_word(m, Mux(is_plain, 1, records.scale.mantissa), _lane.MANTISSA - _lane.READ)
-        exponent = delayed_word(m, Mux(is_plain, 0, records.scale.exponent), _lane.ROUND - 1 - _lane.READ)
+        mantissa = delayed_word(m, Mux(is_plain, 1, records.scale.mantissa), _lane.MANTISSA - 1 - _lane.READ)
+        exponent = delayed_word(m, Mux(is_plain, 0, records.scale.exponent), _lane.ROUND - 2 - _lane.READ)
         half = delayed_word(m, ((C(1) << exponent) >> 1)[:47], 1)
         coarse = delayed_word(m, exponent, _lane.COARSE_SHIFT - _lane.ROUND + 1)
         fine = delayed_word(m, coarse, _lane.FINE_SHIFT - _lane.COARSE_SHIFT)
-        offset = delayed_word(m, records.offset, _lane.OFFSET - _lane.READ)
+        offset = delayed_word(m, records.offset, _lane.OFFSET - 1 - _lane.READ)
         maximum = delayed_word(m, offset, _lane.MAXIMUM - _lane.OFFSET)
         for lane in lanes:
             m.d.comb += [
@@ -338,20 +339,20 @@ class VectorEngine(wiring.Component):
             ]
 
     def _tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
-        """TABLE: every lane has its own copy, written in the cycle after READ."""
+        """TABLE: every lane has its own copy, written when the entry has been registered."""
         if self.gated:
             self._stepped_tables(m, lanes, slot, front, command)
             return
-        enable = delayed(m, slot, _lane.READ + 1)
-        place = delayed_word(m, Cat(front.row[:8], command.slot), _lane.READ + 1)
+        enable = delayed(m, slot, SCRATCHPAD_READ + 1)
+        place = delayed_word(m, Cat(front.row[:8], command.slot), SCRATCHPAD_READ + 1)
         entry = delayed_word(m, self.source_read.data[:16], 1)
         for lane in lanes:
             m.d.comb += [lane.load_en.eq(enable), lane.load_addr.eq(place), lane.load_data.eq(entry)]
 
     def _stepped_tables(self, m: Any, lanes: list[Any], slot: Any, front: Slots, command: Any) -> None:
         """TABLE of entries with their steps: each is written when the next one comes, the last one last."""
-        comes = delayed(m, slot, _lane.READ + 1)
-        index = delayed_word(m, front.row[:8], _lane.READ + 1)
+        comes = delayed(m, slot, SCRATCHPAD_READ + 1)
+        index = delayed_word(m, front.row[:8], SCRATCHPAD_READ + 1)
         entry = delayed_word(m, self.source_read.data[:16], 1)
         first, before = (Signal(signed(16), name=name, reset_less=True) for name in ("first", "before"))
         with m.If(comes):
@@ -418,7 +419,7 @@ class VectorEngine(wiring.Component):
 
     def _buffer_reads(self, passes: Any, command: Any) -> Any:
         source = passes & (command.source == Source.BUFFER)
-        return source + self._second(passes, command, in_buffer=True) if self.gated else source
+        return source + (passes & self._has_second(command, in_buffer=True)) if self.gated else source
 
 
 def _registered(m: Any, port: Any) -> Any:

@@ -18,7 +18,7 @@ _GROUPS = {
     "work": "a product is in progress",
     "memory": "an operand is on its way, or earlier results are in the way of the next",
     "dependence": "the vector unit, the array's own last sums, or a result that is not in memory yet",
-    "control": "the program's fetch, the sequencer, and one cycle for each hand-over",
+    "control": "the program's fetch, the sequencer, and the hand-overs",
 }
 
 

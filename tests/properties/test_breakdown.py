@@ -23,6 +23,7 @@ from archsim._causes import (
     WRITES,
 )
 from archsim._isa import Engine
+from archsim._timing import TOKEN_CYCLES
 from archsim._waiting import Slice, slices
 from tests.cosim.random_cascades import TIMED_FAMILIES
 from tests.cosim.random_workloads import machine, random_mapping
@@ -98,7 +99,9 @@ def at_work(arch: Architecture, run: Simulation, one: Slice) -> bool:
         return True
     event = run.events[one.event]
     if one.cause == HAND_OVER:
-        return (one.start, one.stop) == (event.pop, event.pop + 1)
+        # On the way to its pop, behind what held it back last, or popped.
+        on_its_way = event.pop - TOKEN_CYCLES < one.start < one.stop == event.pop
+        return on_its_way or (one.start, one.stop) == (event.pop, event.pop + 1)
     if one.cause not in ENGINES:
         return True
     # A transfer's first data may wait for the interval that data of the one before have begun.

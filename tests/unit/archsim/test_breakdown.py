@@ -44,7 +44,17 @@ from archsim._causes import (
 )
 from archsim._isa import Destination, Opcode
 from archsim._simulate import START
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_latency, vector_latency
+from archsim._timing import (
+    HALT_CYCLES,
+    NEXT_CYCLES,
+    POP_CYCLES,
+    SEQ_CYCLES,
+    SEQ_START,
+    STORE_LEAD,
+    TOKEN_CYCLES,
+    array_latency,
+    vector_latency,
+)
 from mapper import search
 from workloads import encoder_cascade, load_model
 
@@ -105,14 +115,14 @@ def test_one_product() -> None:
     found = breakdown(ARCH, Program("one", (matmul(10, tiles=2), END)))
     assert shares(found) == {
         FETCH: start(2),
-        # Pushed in its execute cycle, visible at the queue's head in the next.
+        # Pushed in its execute cycle, at the queue's head and armed in the next, then popped.
         SEQUENCER: 1,
-        HAND_OVER: 1,
+        HAND_OVER: POP_CYCLES,
         FIRST_WEIGHTS: 4,
         STREAMING: 2 * 10,
-        # The last sum is written, HALT sees it in the next cycle, and counts itself.
+        # The last sum is written; that nothing is in flight is seen, and HALT counts itself.
         ARRAY_DRAIN: array_latency(4, 8),
-        HALT: 1,
+        HALT: HALT_CYCLES,
     }
     assert found.busy == 24
 
@@ -126,20 +136,20 @@ def test_a_pause_is_split_into_latency_and_bandwidth() -> None:
     listing = (load(1, 1), load(50, 2), matmul(10, waits=1), matmul(10, waits=2), END)
     found = shares(breakdown(ARCH, Program("waits", listing)))
     # LOAD's push, its pop, then request, latency and the write, until the product pops.
-    first_pop = start(5) + 1 + 1 + 1 + RL + 1
+    first_pop = start(5) + POP_CYCLES + 1 + RL + 1 + TOKEN_CYCLES
     # Between the first product's last row and the second LOAD's last datum; its write is one more cycle.
-    last_beat = start(5) + SEQ_CYCLES + 1 + 1 + RL + 49
+    last_beat = start(5) + SEQ_CYCLES + POP_CYCLES + 1 + RL + 49
     bandwidth = last_beat + 1 - (first_pop + 1 + 4 + 10)
     assert found == {
         FETCH: start(5),
         SEQUENCER: 1,
-        HAND_OVER: 1 + 2,
+        HAND_OVER: POP_CYCLES + 2 * TOKEN_CYCLES,
         READ_LATENCY: (1 + RL + 1) + 1,
         READ_BANDWIDTH: bandwidth,
         FIRST_WEIGHTS: 2 * 4,
         STREAMING: 2 * 10,
         ARRAY_DRAIN: array_latency(4, 8),
-        HALT: 1,
+        HALT: HALT_CYCLES,
     }
 
 
@@ -155,9 +165,9 @@ def test_a_memory_bound_product_waits_for_bandwidth() -> None:
     interval, trips = 10, 7
     arch = replace(ARCH, memory=Memory(read_latency=RL, read_interval=interval))
     found = breakdown(arch, streamed(10, trips=trips))
-    # The bus never rests: a tile comes every 80 cycles, of which the array hands over in one, works in 14
-    # and sees the last datum being written in one. Before the first tile it sees all but the first datum.
-    pause = 8 * interval - 1 - (4 + 10) - 1
+    # The bus never rests: a tile comes every 80 cycles, in some of which its token reaches the array. This
+    # works in 14 and sees the last datum being written in one; before the first tile all but the first datum.
+    pause = 8 * interval - TOKEN_CYCLES - (4 + 10) - 1
     assert found.of(READ_BANDWIDTH) == 7 * interval + (trips - 1) * pause
     assert found.of(READ_LATENCY) == (1 + RL + 1) + (trips - 1)
     assert found.busy == trips * (4 + 10)
@@ -189,8 +199,8 @@ def test_a_kernel_waits_for_the_previous_ones_result() -> None:
     assert shares(found) == {
         FETCH: start(9),
         SEQUENCER: 1,
-        # LOAD, product; vector unit, STORE, SYNC_LOAD, LOAD, product.
-        HAND_OVER: 2 + 5,
+        # One LOAD is behind its push, one behind a pop; products, passes, STORE, SYNC_LOAD behind tokens.
+        HAND_OVER: POP_CYCLES + NEXT_CYCLES + 5 * TOKEN_CYCLES,
         READ_LATENCY: 2 * (1 + RL + 1),
         FIRST_WEIGHTS: 2 * 4,
         STREAMING: 2 * 10,
@@ -198,7 +208,7 @@ def test_a_kernel_waits_for_the_previous_ones_result() -> None:
         VECTOR_UNIT: 10 + vector_latency(8),
         # Request to first datum, nine more, response, and the cycles in which it comes and retires.
         RESULT: STORE_LEAD + 9 * 3 + 17 + 2,
-        HALT: 1,
+        HALT: HALT_CYCLES,
     }
     one, two = found.sections[1:]
     # A section accounts for the cycles up to its last retirement, which is in the next one's first cycle.
@@ -232,21 +242,27 @@ def test_a_full_queue_is_followed_to_what_fills_it() -> None:
 
 @pytest.mark.parametrize("late", [0, 1, 2])
 def test_an_engine_still_at_work_holds_back_what_was_pushed(late: int) -> None:
-    """The second pass is pushed ``2 + late`` cycles before the first one's end."""
+    """The second pass is pushed two to four cycles before the first one's end."""
     latency = 3 + late + vector_latency(8)
     steps = latency // SEQ_CYCLES
     wait = Instruction(Opcode.SET, fields={"reg": 1, "imm": 1})
     passes = (vector(3 + late, 0, 0), *[wait] * (steps - 1), vector(5, 0, 1))
     found = breakdown(ARCH, Program("passes", (*passes, matmul(10, waits=1), END)))
     assert found.of(VECTOR_UNIT) == latency + 5 + vector_latency(8)
-    # The first pass's push; both passes' pops and the product's.
-    assert (found.of(SEQUENCER), found.of(HAND_OVER)) == (1, 3)
+    # The first pass's push, and from there to its pop; the second's pop alone; the product's token.
+    assert (found.of(SEQUENCER), found.of(HAND_OVER)) == (1, POP_CYCLES + 1 + TOKEN_CYCLES)
 
 
 def test_without_a_product_there_is_only_the_rest() -> None:
     found = shares(breakdown(ARCH, Program("none", (load(1, 0), END))))
     # The fetch, the push, the pop; the run ends when the data are written.
-    assert found == {FETCH: start(2), SEQUENCER: 1, HAND_OVER: 1, READ_LATENCY: 1 + RL + 1, HALT: 1}
+    assert found == {
+        FETCH: start(2),
+        SEQUENCER: 1,
+        HAND_OVER: POP_CYCLES,
+        READ_LATENCY: 1 + RL + 1,
+        HALT: HALT_CYCLES,
+    }
 
 
 def test_nothing_at_all_is_the_sequencers() -> None:

@@ -22,7 +22,7 @@ from archsim import (
     written_at,
 )
 from archsim._isa import Engine, Opcode
-from archsim._timing import SEQ_START, STORE_LEAD
+from archsim._timing import POP_CYCLES, SEQ_START, STORE_LEAD
 from mapper import search
 from workloads import load_model
 
@@ -61,7 +61,7 @@ def test_a_tensor_is_complete_with_the_last_beat_of_its_last_store() -> None:
         tensors={0: "Y", 1: "Z", 2: "Y"},
     )
     fetched = 1 + RL + 8 * 5 - 1
-    popped = fetched + 1 + 1 + SEQ_START + 1
+    popped = fetched + 1 + 1 + SEQ_START + POP_CYCLES
     first = finish(popped - 1, 1, first=3)
     middle = finish(first, 3, first=BURST)
     found = written_at(program, simulate(ARCH, program, trace=True))

@@ -12,7 +12,18 @@ from archsim._errors import ArchsimError
 from archsim._isa import Engine, Opcode
 from archsim._program import Instruction, Operand, Program
 from archsim._simulate import START, Event, simulate
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD, array_latency, vector_latency
+from archsim._timing import (
+    HALT_CYCLES,
+    NEXT_CYCLES,
+    PLACE_CYCLES,
+    POP_CYCLES,
+    SEQ_CYCLES,
+    SEQ_START,
+    STORE_LEAD,
+    TOKEN_CYCLES,
+    array_latency,
+    vector_latency,
+)
 
 RL, RI, WL, WI = 20, 2, 11, 3
 ARCH = Architecture(
@@ -112,7 +123,7 @@ def test_nested_loops_multiply() -> None:
 def test_bursts_end_at_pages_and_at_the_longest_burst() -> None:
     # 2 beats to the page's end, then 16, then 6; two in flight, so the third waits for the first's end.
     (event,) = events(ARCH, program(transfer(Opcode.LOAD, 4096 - 16, 24)))
-    s = start(2) + 1
+    s = start(2) + POP_CYCLES
     first = (s + 1, s + 1 + RL, 2)
     second = (s + 2, s + 1 + RL + 2 * RI, 16)
     third = (s + 1 + RL + RI + 1, max(s + 2 + 2 * RL + RI, s + 1 + RL + 18 * RI), 6)
@@ -123,7 +134,7 @@ def test_bursts_end_at_pages_and_at_the_longest_burst() -> None:
 
 def test_store_bursts_follow_each_other() -> None:
     (event,) = events(ARCH, program(transfer(Opcode.STORE, 0, 20)))
-    s = start(2) + 1
+    s = start(2) + POP_CYCLES
     first = s + 1 + STORE_LEAD
     last = first + 15 * WI
     second = max(last + 1 + STORE_LEAD, last + WI)
@@ -141,7 +152,7 @@ def test_store_waits_for_responses_when_two_are_in_flight() -> None:
 def test_tiles_of_a_matmul() -> None:
     # Four tiles, a tile lasting max(rows, w_rows) cycles, after the first tile's words.
     (event,) = events(ARCH, program(matmul(rows=3, k_chunks=2, n_chunks=2)))
-    assert event.pop == start(2) + 1
+    assert event.pop == start(2) + POP_CYCLES
     assert event.issue == event.pop + 4 + 3 * 4 + 3
     assert event.retire == event.issue + array_latency(4, 8)
 
@@ -170,36 +181,58 @@ def test_a_vector_pass_occupies_its_engine_until_it_retires() -> None:
 def test_a_loop_settles_at_its_slowest_engine(trips: int) -> None:
     # One MATMUL after the other: pop to pop is the last issue and one cycle, 15 here.
     result = simulate(ARCH, program(loop(trips), matmul(), END))
-    pop = start(4) + SEQ_CYCLES + 1 + 15 * (trips - 1)
-    assert result.cycles == pop + 14 + array_latency(4, 8) + 1 + 1
+    pop = start(4) + SEQ_CYCLES + POP_CYCLES + 15 * (trips - 1)
+    assert result.cycles == pop + 14 + array_latency(4, 8) + HALT_CYCLES + 1
 
 
 def test_a_stall_counts_the_cycles_without_a_token() -> None:
     listing = program(matmul(signals=1), vector(waits=1))
     array, second = events(ARCH, listing)
-    assert second.head == second.push + 1
-    assert second.pop == array.retire + 1
+    assert second.head == second.push + POP_CYCLES
+    assert second.pop == array.retire + TOKEN_CYCLES
     assert second.cause == 0
     result = simulate(ARCH, listing)
-    assert result.stalls(0) == array.retire + 1 - (second.push + 1)
+    assert result.stalls(0) == array.retire + TOKEN_CYCLES - (second.push + POP_CYCLES)
     assert sum(result.counters[STALL_BASE:]) == result.stalls(0)
 
 
 def test_a_release_comes_at_the_last_issue() -> None:
     array, second = events(ARCH, program(matmul(releases=2), vector(waits=2)))
-    assert second.pop == array.issue + 1
+    assert second.pop == array.issue + TOKEN_CYCLES
+
+
+def test_a_token_that_lies_there_holds_nothing_back() -> None:
+    # Given two instructions earlier: seen before the entry is, or in the same cycle.
+    _, second = events(ARCH, program(vector(releases=2, rows=1), add(8), matmul(waits=2)))
+    assert second.head == second.pop == second.push + POP_CYCLES
+    assert second.cause is None
+
+
+def test_a_queues_pops_are_apart() -> None:
+    # Both SYNCs wait for one product, and the engine is ready for each; the second has to be armed.
+    syncs = [Instruction(Opcode.SYNC_STORE, waits=mask) for mask in (1, 2)]
+    array, one, two = events(ARCH, program(matmul(signals=3), *syncs))
+    assert (one.pop, two.pop) == (array.retire + TOKEN_CYCLES, one.pop + NEXT_CYCLES)
+    assert two.head == two.pop
+    assert simulate(ARCH, program(matmul(signals=3), *syncs)).stalls(1) == 0
+
+
+def test_halt_comes_after_the_last_retirement() -> None:
+    listing = program(matmul())
+    (array,) = events(ARCH, listing)
+    assert simulate(ARCH, listing).cycles == array.retire + HALT_CYCLES + 1
 
 
 def test_a_head_may_wait_for_a_later_instruction() -> None:
     listing = program(vector(waits=1), matmul(signals=1))
     run = {event.engine: event for event in events(ARCH, listing)}
-    assert run[Engine.VECTOR].pop == run[Engine.ARRAY].retire + 1
+    assert run[Engine.VECTOR].pop == run[Engine.ARRAY].retire + TOKEN_CYCLES
 
 
 def test_a_full_queue_holds_the_sequencer() -> None:
-    # Depth 2: the fourth push needs the second pop (the first is popped at once).
+    # Depth 2: the fourth push needs the second pop (the first is popped before the third push).
     run = events(ARCH, program(*(matmul() for _ in range(4))))
-    assert run[3].push == run[1].pop + 1
+    assert run[3].push == run[1].pop + PLACE_CYCLES
 
 
 def test_sync_load_waits_for_the_loads_before_it() -> None:
@@ -287,5 +320,6 @@ def test_a_trace_is_the_run() -> None:
     assert replace(traced, events=()) == silent
     assert len(traced.events) == 11
     assert traced.complete
-    assert all(event.push < event.head <= event.pop <= event.issue for event in traced.events[1:])
+    engine = traced.events[1:]
+    assert all(event.push + POP_CYCLES <= event.head <= event.pop <= event.issue for event in engine)
     assert traced.events[0].retire == start(5) - 1 - SEQ_START

@@ -15,7 +15,7 @@ from archsim._isa import Opcode
 from archsim._naive import simulate_naive
 from archsim._program import Instruction, Program
 from archsim._simulate import Simulation, simulate
-from archsim._timing import SEQ_CYCLES, array_latency, vector_latency
+from archsim._timing import NEXT_CYCLES, SEQ_CYCLES, TOKEN_CYCLES, array_latency, vector_latency
 from tests.unit.archsim.test_simulate import ARCH, END, add, loop, matmul, program, transfer, vector
 
 TRIPS = 20
@@ -37,23 +37,24 @@ def controls(count: int) -> list[Instruction]:
 
 
 def give() -> Instruction:
-    """A token of semaphore 0, visible the array's latency after its pop."""
+    """A token of semaphore 0, given the array's latency after its pop."""
     return Instruction(Opcode.SYNC_ARRAY, signals=1)
 
 
 def take() -> Instruction:
-    """A wait for a token of semaphore 0, which leaves its engine free in the next cycle."""
+    """A wait for a token of semaphore 0, which leaves its engine free at once."""
     return Instruction(Opcode.SYNC_STORE, waits=1)
 
 
 def test_tokens_on_their_way_are_state() -> None:
     # The loop takes three old tokens first; its own, three iterations later, are not yet visible.
-    early, body = 3, [give(), take(), *controls(3), END]
+    early, body = 3, [give(), take(), *controls(4), END]
     found = exact(TALL, program(*[give()] * early, *controls(40), loop(TRIPS), *body))
-    # Visible the array's latency and a cycle after the pop; the taker stands at the head ``early``
+    # Taken the array's latency and TOKEN_CYCLES after the pop; the taker stands at the head ``early``
     # iterations and one instruction after the giver.
-    late = array_latency(64, 1) + 1 - SEQ_CYCLES * (early * len(body) + 1)
-    assert 0 < late < SEQ_CYCLES * len(body)
+    late = array_latency(64, 1) + TOKEN_CYCLES - SEQ_CYCLES * (early * len(body) + 1)
+    # A taker that is popped so late leaves the next one's head time alone.
+    assert 0 < late < SEQ_CYCLES * len(body) - NEXT_CYCLES
     assert found.stalls(0) == late * (TRIPS - early)
 
 
@@ -64,7 +65,7 @@ def test_since_when_a_head_waits_is_state() -> None:
     found = exact(ARCH, program(vector(waits=1, rows=long), loop(TRIPS), *body, matmul(signals=1)))
     period = SEQ_CYCLES * len(body)
     shorter, longer = (period - (rows + vector_latency(8) + 1) for rows in (long, 1))
-    before = SEQ_CYCLES * 2 + 14 + array_latency(4, 8) + 1
+    before = SEQ_CYCLES * 2 + 14 + array_latency(4, 8) + TOKEN_CYCLES
     assert 0 < shorter < longer
     assert found.stalls(0) == before + shorter + longer * (TRIPS - 1)
 
@@ -76,9 +77,13 @@ def test_the_earliest_pop_of_a_blocked_head_is_state() -> None:
     other = Instruction(Opcode.SYNC_LOAD, signals=2)
     body = [give(), other, both, *controls(4), END]
     found = exact(TALL, program(give(), give(), *controls(40), both, loop(TRIPS), *body, other))
-    late = array_latency(64, 1) + 1 - 2 * SEQ_CYCLES * len(body)
-    assert late > 0
-    assert found.stalls(0) > late * (TRIPS - 2)
+    # By how much the token of semaphore 0 comes after that of semaphore 1.
+    period = SEQ_CYCLES * len(body)
+    assert array_latency(64, 1) - (2 * period + SEQ_CYCLES) > 0
+    # The second iteration's head is behind one that waited for semaphore 1 alone, each later one
+    # behind one that was popped a period before it.
+    second = array_latency(64, 1) - (period + SEQ_CYCLES) - NEXT_CYCLES
+    assert found.stalls(0) == second + (period - NEXT_CYCLES) * (TRIPS - 2)
 
 
 @pytest.mark.parametrize("opcode", [Opcode.LOAD, Opcode.STORE])

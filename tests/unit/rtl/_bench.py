@@ -127,16 +127,24 @@ class Player:
     def _offer(self, ctx: Any, taken: int, wait: int) -> dict[str, int]:
         """Shows the next command, and says what the inputs at the head are."""
         valid = int(taken < len(self.commands) and wait == 0)
-        payload = self.layout.const(self.commands[min(taken, len(self.commands) - 1)])
+        payload = self.layout.const(self._decoded(self.commands[min(taken, len(self.commands) - 1)]))
         ctx.set(self.engine.head.valid, valid)
         ctx.set(self.engine.head.payload, payload)
         return {"head__valid": valid, "head__payload": payload.as_bits()}
+
+    def _decoded(self, command: Command) -> Command:
+        """``command`` as the sequencer hands it on: of the opcode no more than the engine asks for."""
+        fields = {name: value for name, value in command.items() if name != "opcode"}
+        if "is_table" in self.layout.members and command["opcode"] == Opcode.TABLE:
+            fields |= {"is_table": 1, "rows": 256, "chunks": 1}
+        return fields
 
     def _note(self, cycle: int, seen: dict[str, int]) -> None:
         if seen["retire"]:
             self.diary.retires.append((cycle, seen["signal"]))
         if seen["release"]:
-            self.diary.releases.append((cycle, seen["release"]))
+            # Releases are shown a cycle late.
+            self.diary.releases.append((cycle - 1, seen["release"]))
         for name, event in self.engine.events.shape():
             count = seen["events"] >> event.offset & (1 << event.width) - 1
             self.diary.events[name] = self.diary.events.get(name, 0) + count

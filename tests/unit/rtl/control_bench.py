@@ -65,8 +65,8 @@ class StandIn(wiring.Component):
             ending.eq((left == 1) | (popping & self.head.payload.is_sync)),
             mask.eq(Mux(left == 1, held.signals, self.head.payload.signals)),
             releases.eq(Mux(left == 1, held.releases, self.head.payload.releases)),
-            self.release.eq(Mux(ending, releases, 0)),
         ]
+        m.d.sync += self.release.eq(Mux(ending, releases, 0))
         with m.If(popping):
             m.d.sync += held.eq(self.head.payload)
             with m.If(~self.head.payload.is_sync):
@@ -183,13 +183,14 @@ class Run:
 
 
 async def write_register(ctx: Any, port: Any, address: int, value: int) -> None:
-    """Writes over AXI4-Lite; returns in the cycle after the write."""
+    """Writes over AXI4-Lite; returns when the word is there, two cycles after it was taken."""
     for name, wanted in (("awaddr", address), ("awvalid", 1), ("wdata", value), ("wvalid", 1), ("wstrb", 15)):
         ctx.set(getattr(port, name), wanted)
     ctx.set(port.bready, 1)
     await ctx.tick()
     ctx.set(port.awvalid, 0)
     ctx.set(port.wvalid, 0)
+    await ctx.tick()
 
 
 async def read_register(ctx: Any, port: Any, address: int) -> int:

@@ -14,7 +14,16 @@ from archsim._architecture import Architecture
 from archsim._counters import COUNTERS, STALL_BASE, Counter
 from archsim._isa import SEMAPHORES, Engine, Opcode
 from archsim._program import Instruction
-from archsim._timing import SEQ_CYCLES, SEQ_START, STORE_LEAD
+from archsim._timing import (
+    HALT_CYCLES,
+    NEXT_CYCLES,
+    PLACE_CYCLES,
+    POP_CYCLES,
+    SEQ_CYCLES,
+    SEQ_START,
+    STORE_LEAD,
+    TOKEN_CYCLES,
+)
 from tests.unit.rtl.control_bench import STAND_IN_LATENCY
 
 SYNCS = (Opcode.SYNC_LOAD, Opcode.SYNC_STORE, Opcode.SYNC_ARRAY, Opcode.SYNC_VECTOR)
@@ -110,9 +119,11 @@ class Reference:
             if engine is not None:
                 queue = queues[engine]
                 if len(queue) >= self.arch.queue_depth:
-                    step.push = max(step.push, queue[-self.arch.queue_depth].pop + 1)
-                visible = max(step.push, queue[-1].pop if queue else 0) + 1
-                head = max(visible, ready[engine])
+                    # It leaves the queue in the cycle after the pop, and the sequencer sees that two later.
+                    step.push = max(step.push, queue[-self.arch.queue_depth].pop + PLACE_CYCLES)
+                # At the head in the next cycle, armed in it at the earliest, and popped after that.
+                follows = queue[-1].pop + NEXT_CYCLES if queue else 0
+                head = max(step.push + POP_CYCLES, follows, ready[engine])
                 step.pop = self._wait(step, head, signalled=signalled, taken=taken)
                 ready[engine] = self._execute(step, last=last[engine])
                 last[engine] = max(last[engine], step.retire)
@@ -124,8 +135,8 @@ class Reference:
                         signalled[semaphore].append(step.release)
             earliest = step.push + SEQ_CYCLES
         retired = [step.retire for queue in queues.values() for step in queue]
-        # A retirement in cycle r leaves the count at zero from r + 1 on; a push likewise.
-        halt = max([earliest, *(cycle + 1 for cycle in retired)])
+        # A retirement in cycle r leaves the count at zero from r + 1 on, which the sequencer sees at r + 2.
+        halt = max([earliest, *(cycle + HALT_CYCLES for cycle in retired)])
         self.counters[Counter.CYCLES] = halt + 1
         self.counters[Counter.INSTRUCTIONS] = len(steps)
         return halt + 1
@@ -134,7 +145,8 @@ class Reference:
         pop = head
         for semaphore in range(SEMAPHORES):
             if step.instruction.waits >> semaphore & 1:
-                available = signalled[semaphore][taken[semaphore]] + 1
+                # Given in cycle r, registered in r + 1, above 0 and arming in r + 2, popped in r + 3.
+                available = signalled[semaphore][taken[semaphore]] + TOKEN_CYCLES
                 taken[semaphore] += 1
                 self.counters[STALL_BASE + semaphore] += max(0, available - head)
                 pop = max(pop, available)

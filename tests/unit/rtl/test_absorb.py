@@ -99,3 +99,28 @@ def test_an_output_that_leaves_unregistered_keeps_all_outside() -> None:
     module = netlist(multiplier(3), [register(100 + bit, 300 + bit) for bit in range(3)])
     module["ports"]["out"]["bits"].append(101)
     assert absorb_registers(module) == 0
+
+
+def wide_memory() -> dict[str, Any]:
+    """Words of 36 bits, which leave through both sides; side A's output enable is off, as Yosys leaves it."""
+    block = memory()
+    block["parameters"]["DATA_WIDTH_B"] = f"{36:032b}"
+    block["connections"]["OCEA"] = ["0"]
+    return block
+
+
+def test_a_wide_word_goes_into_both_sides_or_none() -> None:
+    registers = [register(first + bit, 200 + first + bit) for first in (100, 200) for bit in range(3)]
+    module = netlist(wide_memory(), registers)
+    assert absorb_registers(module) == 6
+    block = module["cells"]["block"]
+    assert (block["parameters"]["REGMODE_A"], block["parameters"]["REGMODE_B"]) == ("OUTREG", "OUTREG")
+    assert (block["connections"]["OCEA"], block["connections"]["OCEB"]) == (["1"], ["1"])
+    outputs = [block["connections"][f"DO{side}{bit}"] for side in "AB" for bit in range(3)]
+    assert outputs == [[300], [301], [302], [400], [401], [402]]
+    # A second user of one bit of either side keeps all of them outside.
+    for taken in (101, 201):
+        module = netlist(wide_memory(), [*registers, register(taken, 500)])
+        before = repr(module)
+        assert absorb_registers(module) == 0
+        assert repr(module) == before

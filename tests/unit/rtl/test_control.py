@@ -11,7 +11,7 @@ from archsim._architecture import Architecture
 from archsim._counters import STALL_BASE, Counter
 from archsim._isa import Opcode, Space
 from archsim._program import Instruction, Operand
-from archsim._timing import SEQ_CYCLES, SEQ_START
+from archsim._timing import SEQ_CYCLES, SEQ_START, TOKEN_CYCLES
 from tests.unit.rtl.control_bench import Run, machine, run
 from tests.unit.rtl.control_reference import Reference, bursts, unroll
 
@@ -156,8 +156,8 @@ def test_stalls_are_counted_by_semaphore() -> None:
     result = agree(arch, program, image=bytes(64))
     stalls = result.counters[STALL_BASE:]
     assert stalls[3] > 20
-    # VECTOR's head is visible three cycles after ARRAY's, and waits until the cycle after e.
-    assert stalls[7] == (stalls[3] + 10 + 1) - 3
+    # VECTOR's head is visible three cycles after ARRAY's, and waits for the token of e.
+    assert stalls[7] == (stalls[3] + 10 + TOKEN_CYCLES) - 3
     assert sum(stalls) == stalls[3] + stalls[7]
 
 

@@ -305,6 +305,7 @@ def test_registers_count_keep_and_clear() -> None:
     async def bench(ctx: Any) -> None:
         bus = registers.bus
         assert await read_register(ctx, bus, REGISTER_MAP["version"]) == 0x00010000
+        ctx.set(registers.fits, 1)
         await write_register(ctx, bus, REGISTER_MAP["program_address"], 0x12345678)
         ctx.set(bus.wstrb, 0b0101)
         ctx.set(bus.wdata, 0xAABBCCDD)

@@ -201,8 +201,8 @@ def check(arch: Architecture, start: State, commands: list[Command], **options: 
     return diary
 
 
-LATER = {"acc_read": SCRATCHPAD_READ - READ_LATENCY, "param_read": SCRATCHPAD_READ - 1}
-"""Cycles from a slot to its reads of memories that answer before the scratchpad."""
+LATER = {"acc_read": SCRATCHPAD_READ + 1 - READ_LATENCY, "param_read": SCRATCHPAD_READ}
+"""Cycles from a slot to its reads of memories that answer before the scratchpad's word is registered."""
 
 
 def check_schedule(arch: Architecture, commands: list[Command], diary: Diary, *, prompt: bool) -> None:
