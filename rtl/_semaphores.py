@@ -20,11 +20,8 @@ GROUP = data.StructLayout({"amounts": AMOUNTS, "some": SEMAPHORES})
 """What a transfer that retires, with the SYNCs behind it, adds to each semaphore, and where that is not 0."""
 
 AVAILABLE = data.StructLayout({"given": SEMAPHORES, "grown": SEMAPHORES, "kept": SEMAPHORES})
-"""A semaphore is available where any of three registers is set.
-
-What waits on semaphores gives and takes again in its cycle: that path is the machine's longest, and the
-three meet only where they are used.
-"""
+"""A semaphore is available where any of three registers is set: a token was given, some were added, or
+some were kept. The three meet only where they are used."""
 
 
 class Semaphores(wiring.Component):
