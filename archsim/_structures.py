@@ -185,7 +185,10 @@ WORD_READERS: Mapping[ArrayKind, int] = {"dense": 4, "ternary": 3, "fusemax": 2}
 
 
 def _scratchpad(arch: Architecture, family: str) -> Structures:
-    """A crossbar: every reader chooses among the banks, every bank among readers and two writers."""
+    """A crossbar: every reader chooses among the banks, every bank among readers and two writers.
+
+    What a bank is asked for is registered.
+    """
     banks, row_bits = arch.scratchpad.banks, 8 * arch.bank_row_bytes
     lanes = arch.bank_row_bytes // arch.word_bytes
     words = WORD_READERS[arch.array.kind]
@@ -198,6 +201,7 @@ def _scratchpad(arch: Architecture, family: str) -> Structures:
         "merges of banks' bits": readers * row_bits * _merge_luts(banks),
         "merges of addresses' bits": banks * address * _merge_luts(readers),
         "bits of addresses": (readers + 2) * address,
+        "bits of banks' addresses": banks * address,
         "bits of banks' rows": banks * row_bits,
         "bits of writers' units": 8 * arch.bus.bytes + chunk,
         "bits of readers' units": 8 * arch.word_bytes * words + row_bits,
@@ -229,7 +233,8 @@ _LANDING_BITS, _GROUP_BITS = 36, 9 * SEMAPHORES
 
 def _parameters(arch: Architecture, family: str) -> Structures:
     lanes = max(1, 8 * arch.word_bytes // arch.bus.bytes)
-    return {"itself": 1, "beats of a row": lanes, **_memories(arch, family, "parameters")}
+    written = {"bits of a beat": 8 * arch.bus.bytes, "bits of a place": bits_of(arch.parameter_words)}
+    return {"itself": 1, "beats of a row": lanes, **written, **_memories(arch, family, "parameters")}
 
 
 def _program(arch: Architecture, family: str) -> Structures:
@@ -358,7 +363,8 @@ def _ternary_array(arch: Architecture, family: str) -> Structures:
     registers, adders = _shared(arch)
     before = 8 * arch.bus.bytes * (arch.weight_beats - 1)
     place = bits_of(array.weight_words) + bits_of(arch.weight_beats + 1)
-    held = 8 * array.rows + word_bits + before + place + registers
+    row = bits_of(min(array.weight_words, WEIGHT_BANK_WORDS))
+    held = 2 * (8 * array.rows + word_bits) + before + place + row + registers
     return {
         "slots of a ternary array": 1,
         "bits of shared adders": adders,

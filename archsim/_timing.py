@@ -31,8 +31,8 @@ HALT_CYCLES = 2
 INTERPOLATION = 2
 """Stages by which interpolation makes a gated vector unit longer: a product and a sum."""
 
-SCRATCHPAD_READ = 3
-"""Cycles from a read's issue to its data: the request's register, the memory, and its output's register."""
+SCRATCHPAD_READ = 4
+"""Cycles from a read's issue to its data: the request's register, the bank's, the memory, its output's."""
 
 STORE_LEAD = SCRATCHPAD_READ + 2
 """Cycles from a write burst's address handshake to its first data beat, at the earliest."""
@@ -45,23 +45,23 @@ def tree_depth(lanes: int) -> int:
 
 def array_latency(rows: int, cols: int) -> int:
     """Cycles from the issue of a streamed word to its accumulator words being written."""
-    return rows + cols + SCRATCHPAD_READ + 2
+    return rows + cols + SCRATCHPAD_READ + 3
 
 
 def ternary_latency(rows: int, group: int) -> int:
     """Cycles from a slot's issue to its accumulator word being written, on a ternary array.
 
-    With ``group`` 1 the operands are read, registered, decoded, and chosen by their trits; with 3
+    With ``group`` 1 the operands are read, registered twice, decoded, and chosen by their trits; with 3
     the sums of each group take one stage more, and the sign of what is chosen another. A tree of adders
     and the accumulators follow.
     """
-    stages, leaves = (4, rows) if group == 1 else (6, -(-rows // group))
+    stages, leaves = (5, rows) if group == 1 else (7, -(-rows // group))
     return SCRATCHPAD_READ + stages + tree_depth(leaves)
 
 
 def vector_latency(lanes: int, *, gated: bool = False) -> int:
     """Cycles from a slot's issue to its results, row record included, being written."""
-    return SCRATCHPAD_READ + 44 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
+    return SCRATCHPAD_READ + 52 + tree_depth(lanes) + (INTERPOLATION if gated else 0)
 
 
 # An array of kind fusemax (``docs/attention-machine.md``).

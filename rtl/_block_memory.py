@@ -14,7 +14,7 @@ from archsim._architecture import Architecture
 from rtl._axi import ADDRESS_BITS, LITE_BYTES, axi4
 from rtl._bursts import LENGTH_BITS
 from rtl._errors import RtlError
-from rtl._pipe import UNCHECKED, delayed
+from rtl._pipe import UNCHECKED, delayed, delayed_word
 from rtl._queue import Queue
 
 _DECODE_ERROR = 3
@@ -28,7 +28,7 @@ class BlockMemory(wiring.Component):
     burst are over before the next address. The host reads and writes words while the core rests.
 
     Members: ``axi``; ``host_addr`` (bytes), ``host_write`` with ``host_data``, ``host_word``, the
-    word at ``host_addr`` two cycles later; ``busy``, the core is at work and the host is not served.
+    word at ``host_addr`` three cycles later; ``busy``, the core is at work and the host is not served.
 
     Raises: RtlError where the memory's latencies cannot be kept.
     """
@@ -38,7 +38,7 @@ class BlockMemory(wiring.Component):
         self._size = size_bytes
         memory = arch.memory
         for name, value, least in (
-            ("memory.read_latency_cycles", memory.read_latency, 2),
+            ("memory.read_latency_cycles", memory.read_latency, 3),
             ("memory.write_latency_cycles", memory.write_latency, 1),
             ("memory.read_interval_cycles", memory.read_interval, 1),
             ("memory.write_interval_cycles", memory.write_interval, 1),
@@ -82,23 +82,24 @@ class BlockMemory(wiring.Component):
             last.eq(index == head.length),
             bursts.head.ready.eq(issue & last),
         ]
-        m.d.sync += credit.eq(credit + delayed(m, asking, memory.read_latency - 2) - (issue & first))
+        m.d.sync += credit.eq(credit + delayed(m, asking, memory.read_latency - 3) - (issue & first))
         m.d.sync += wait.eq(Mux(issue, memory.read_interval - 1, Mux(wait != 0, wait - 1, 0)))
         with m.If(issue):
             m.d.sync += index.eq(Mux(last, 0, index + 1))
         address = head.address + (index << self._shift)
         outside = address[exact_log2(self._size) :].any()
-        m.d.sync += [axi.rvalid.eq(issue), axi.rlast.eq(last), axi.rresp.eq(Mux(outside, _DECODE_ERROR, 0))]
-        place = Mux(self.busy, address, self.host_addr)
-        m.d.comb += [port.addr.eq(place >> self._shift), axi.rdata.eq(port.data)]
+        beat = delayed(m, Cat(issue, last, outside), 2)
+        m.d.comb += [axi.rvalid.eq(beat[0]), axi.rlast.eq(beat[1])]
+        m.d.comb += axi.rresp.eq(Mux(beat[2], _DECODE_ERROR, 0))
+        place = delayed_word(m, Mux(self.busy, address, self.host_addr)[self._shift :], 1)
+        m.d.comb += [port.addr.eq(place), axi.rdata.eq(port.data)]
         m.d.sync += self.host_word.eq(self._word_of(m, port.data))
 
     def _word_of(self, m: Module, beat: Any) -> Any:
         lane_bits = self._shift - exact_log2(LITE_BYTES)
         if not lane_bits:
             return beat
-        lane = Signal(lane_bits)
-        m.d.sync += lane.eq(self.host_addr >> exact_log2(LITE_BYTES))
+        lane = delayed_word(m, self.host_addr[exact_log2(LITE_BYTES) :][:lane_bits], 2)
         return beat.word_select(lane, 8 * LITE_BYTES)
 
     def _writes(self, m: Module, port: Any) -> None:
@@ -113,17 +114,19 @@ class BlockMemory(wiring.Component):
             m.d.sync += address.eq(axi.awaddr)
         with m.Elif(beat):
             m.d.sync += address.eq(address + self._arch.bus.bytes)
-        outside = Signal()
-        m.d.comb += outside.eq(address[exact_log2(self._size) :].any())
+        outside = address[exact_log2(self._size) :].any()
         done = delayed(m, Cat(beat & axi.wlast, outside), memory.write_latency)
         m.d.comb += [axi.bvalid.eq(done[0]), axi.bresp.eq(Mux(done[1], _DECODE_ERROR, 0))]
         lanes = self._arch.bus.bytes // LITE_BYTES
         chosen = 1 << self.host_addr[2 : self._shift] if lanes > 1 else 1
         inside = ~self.host_addr[exact_log2(self._size) :].any()
-        m.d.comb += [
-            port.addr.eq(Mux(self.busy, address, self.host_addr) >> self._shift),
-            port.data.eq(Mux(self.busy, axi.wdata, self.host_data.replicate(lanes))),
-            port.en.eq(
+        # A register stands before the blocks: no read comes so soon after a burst's end that it would tell.
+        enable, place, word = Signal(lanes), Signal(port.addr.shape()), Signal(port.data.shape())
+        m.d.sync += [
+            place.eq(Mux(self.busy, address, self.host_addr) >> self._shift),
+            word.eq(Mux(self.busy, axi.wdata, self.host_data.replicate(lanes))),
+            enable.eq(
                 Mux(self.busy, (beat & ~outside).replicate(lanes), Mux(self.host_write & inside, chosen, 0))
             ),
         ]
+        m.d.comb += [port.addr.eq(place), port.data.eq(word), port.en.eq(enable)]

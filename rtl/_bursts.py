@@ -40,7 +40,8 @@ class Bursts(wiring.Component):
     first. ``start`` in cycle s with a transfer on ``command`` makes its first burst visible at s + 1;
     ``advance`` makes the next one visible in the next cycle. ``start`` is low while ``active``.
 
-    Members: ``active``, ``burst`` is one to do; ``burst``, a BURST.
+    Members: ``active``, ``burst`` is one to do; ``goes_on``, what ``active`` is in the next cycle; ``burst``,
+    a BURST.
     Operands: op0 is the DRAM byte address, op1 the local address in words. Operand order: DRAM, local.
     """
 
@@ -56,6 +57,7 @@ class Bursts(wiring.Component):
                 "command": In(self._shape),
                 "advance": In(1),
                 "active": Out(1),
+                "goes_on": Out(1),
                 "burst": Out(BURST),
             }
         )
@@ -68,9 +70,10 @@ class Bursts(wiring.Component):
         rests = Signal(init=1)
         ended = self.advance & self.burst.last
         m.d.sync += [
-            self.active.eq(Mux(self.active, ~ended, self.start)),
+            self.active.eq(self.goes_on),
             rests.eq(Mux(rests, ~self.start, ended)),
         ]
+        m.d.comb += self.goes_on.eq(Mux(self.active, ~ended, self.start))
         m.d.comb += moves_on.eq(rests | (self.advance & ends))
 
         beats = Signal(_SEGMENT_BITS)

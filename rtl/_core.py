@@ -108,6 +108,8 @@ class Core(wiring.Component):
                 depth=arch.parameter_words,
                 # Of a word's lanes the vector unit reads one for each of its own.
                 kept_bytes=PARAMETER_LANE_BYTES * arch.array.cols,
+                # Who reads them waits for the LOAD's token, which takes longer.
+                late=True,
             )
             _fill(m, load, {Space.PARAMETERS: parameters.write})
             ports["param_read"] = parameters.read

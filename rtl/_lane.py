@@ -19,17 +19,17 @@ TABLE_ENTRIES = 256
 # Stages, in cycles after a slot's issue. A value named after a stage is used in that cycle; what comes from
 # outside is given a cycle before, for the lane's own register, since it comes from far.
 READ = SCRATCHPAD_READ + 1
-OFFSET = READ + 2
-MANTISSA = READ + 3
-ROUND = READ + 5
-COARSE_SHIFT = READ + 6
-FINE_SHIFT = READ + 7
-GAIN = READ + 9
-BIAS = READ + 11
-SECOND = READ + 14
-MAXIMUM = READ + 20
-KEEP = READ + 25
-RESULT = READ + 26
+OFFSET = READ + 3
+MANTISSA = READ + 5
+ROUND = READ + 7
+COARSE_SHIFT = READ + 8
+FINE_SHIFT = READ + 9
+GAIN = READ + 13
+BIAS = READ + 15
+SECOND = READ + 19
+MAXIMUM = READ + 26
+KEEP = READ + 31
+RESULT = READ + 32
 
 LEFT_BITS = 3
 RES_SHIFT_LIMIT = 31
@@ -53,6 +53,7 @@ def setup_layout(*, gated: bool = False) -> data.StructLayout:
     limit = res_shift_limit(gated=gated)
     return data.StructLayout(
         {
+            "affine": 1,
             "source": 2,
             "pre": 2,
             "residual": 2,
@@ -82,15 +83,15 @@ class Lane(wiring.Component):
         The pass, constant from the cycle before the first slot's stage READ on.
     int32, int8, int16:
         READ: the element, if ``setup.source`` is the accumulators, the scratchpad, the buffer.
-        These of accumulators and buffer, and ``keep``, are given in their stage; all others a cycle before.
+        These of accumulators and buffer are given in their stage; all others a cycle before.
     offset, maximum:
         OFFSET and MAXIMUM: the row's offset, for NORM and for EXP.
     mantissa, round, coarse, fine:
         MANTISSA, ROUND, COARSE_SHIFT, FINE_SHIFT: the row's scale; 1 and no shift for pre NONE.
     gain, bias:
-        GAIN, BIAS: m and b of the parameter word; 1 and 0 in a pass that is not affine.
+        GAIN, BIAS: m and b of the parameter word; anything in a pass that is not affine.
     second, left:
-        SECOND: the residual operand, and its shift of the parameter word; 0 in a pass that is not affine.
+        SECOND: the residual operand, and its shift of the parameter word; any in a pass that is not affine.
     keep:
         KEEP: the element is part of its row; if not, the result is 0.
     result:
@@ -118,7 +119,11 @@ class Lane(wiring.Component):
         super().__init__({**members, "result": Out(signed(16))})
 
     def elaborate(self, platform: object) -> Any:
-        """Element, scaled, affine, residual, looked up: each a few stages of one operation."""
+        """Element, scaled, affine, residual, looked up: each a few stages of one operation.
+
+        A product's operands are registers that nothing else is made of, so that an FPGA's multiplier can
+        take them inside (``rtl._absorb``): multipliers are far from each other.
+        """
         m = Module()
         self._setup = data.View(self.setup.shape(), _stage(m, self.setup.as_value()))
         scaled = self._scaled(m)
@@ -132,39 +137,41 @@ class Lane(wiring.Component):
         setup = self._setup
         stored = Mux(setup.source == Source.SCRATCHPAD, _stage(m, self.int8), self.int16)
         x = _stage(m, Mux(setup.source == Source.ACCUMULATOR, self.int32, stored))
-        counted = _stage(m, setup.count * x[:16].as_signed())
         x = _stage(m, x)
-        d = _stage(m, Mux(setup.pre == Pre.NORM, counted - _stage(m, self.offset), x))
+        counted = _stage(m, _stage(m, setup.count) * x[:16].as_signed())
+        x = _stage(m, x)
+        d = _stage(m, _stage(m, Mux(setup.pre == Pre.NORM, counted - _stage(m, self.offset), x)))
         mantissa = _stage(m, self.mantissa)
         low, high = _stage(m, d[:17] * mantissa), _stage(m, d[17:].as_signed() * mantissa)
         product = _stage(m, high.shift_left(17) + low)
         rounded = _stage(m, product + _stage(m, self.round))
         shifted = _shifted(m, rounded, (_stage(m, self.coarse), _stage(m, self.fine)))
-        p = Mux(setup.pre == Pre.NONE, shifted[:32].as_signed(), saturated(shifted, 16))
-        return _stage(m, p)
+        plain, p = _stage(m, shifted[:32].as_signed()), _clamped(m, shifted, 16)
+        p = Mux(_stage(m, setup.pre == Pre.NONE), plain, p)
+        return _stage(m, _stage(m, p))
 
     def _affine(self, m: Any, p: Any) -> Any:
         """To the stage before SECOND: y, to be registered."""
-        gain = _stage(m, self.gain)
+        gain = _stage(m, Mux(self._setup.affine, self.gain, 1))
         low, high = _stage(m, p[:16] * gain), _stage(m, p[16:].as_signed() * gain)
         product = _stage(m, high.shift_left(16) + low)
-        biased = _stage(m, product + _stage(m, self.bias))
+        biased = _stage(m, product + _stage(m, Mux(self._setup.affine, self.bias, 0)))
         shift = self._setup.shift
-        return saturated(_shifted(m, biased, (shift[3:], shift[:3])), 16)
+        return _clamped(m, _shifted(m, biased, (shift[3:], shift[:3])), 16)
 
     def _combined(self, m: Any, y: Any) -> Any:
         """To MAXIMUM: v; one multiplier, of 16 by 15 or 16 bits, serves ADD and MULTIPLY."""
         setup = self._setup
         adds = setup.residual == Residual.ADD
-        shifted_left = _stage(m, self.second) << _stage(m, self.left)
+        shifted_left = _stage(m, self.second) << _stage(m, Mux(setup.affine, self.left, 0))
         second = _stage(
             m, Mux(setup.res_buffer, _stage(m, self.wide), shifted_left) if self.gated else shifted_left
         )
         factor = _stage(m, Mux(adds, setup.res_multiplier, y))
-        product = _stage(m, factor * second)
+        product = _stage(m, _stage(m, factor) * _stage(m, second))
         rounded = _stage(m, product + setup.res_half)
         shifted = _stage(m, rounded >> setup.res_shift)
-        y = delayed_word(m, y, 4)
+        y = delayed_word(m, y, 5)
         total = _stage(m, Mux(adds, y, 0) + shifted)
         y = _stage(m, y)
         return _stage(m, Mux(setup.residual == Residual.NONE, y, saturated(total, 16)))
@@ -192,7 +199,7 @@ class Lane(wiring.Component):
         v = _stage(m, v)
         if self.gated:
             t = self._between(m, delayed_word(m, t, 2), _stage(m, found), v)
-        return _stage(m, Mux(self.keep, t, 0))
+        return _stage(m, Mux(_stage(m, self.keep), t, 0))
 
     def _between(self, m: Any, t: Any, found: Any, v: Any) -> Any:
         """The two stages of INTERPOLATE: a product, and its sum with the entry, rounding included."""
@@ -216,6 +223,14 @@ class Lane(wiring.Component):
 
 def _stage(m: Any, value: Any) -> Any:
     return delayed_word(m, value, 1)
+
+
+def _clamped(m: Any, value: Any, bits: int) -> Any:
+    """Signed ``value`` clamped to ``bits`` bits, by a stage that finds out whether it fits."""
+    top = value[bits - 1 :]
+    fits, negative = _stage(m, top.all() | ~top.any()), _stage(m, value[-1])
+    limit = Cat((~negative).replicate(bits - 1), negative)
+    return Mux(fits, _stage(m, value[:bits]), limit).as_signed()
 
 
 def _shifted(m: Any, value: Any, amount: tuple[Any, Any]) -> Any:

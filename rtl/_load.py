@@ -123,8 +123,9 @@ class Load(wiring.Component):
         """Address handshakes. A burst holds its place in the queue of landings until its last beat."""
         axi, burst, landing = self.axi, bursts.burst, landings.push.payload
         asking = axi.arvalid & axi.arready
+        # High while there is a burst and a place for it: a register, since much moves with the handshake.
+        m.d.sync += axi.arvalid.eq(bursts.goes_on & landings.has_place)
         m.d.comb += [
-            axi.arvalid.eq(bursts.active & landings.push.ready),
             axi.araddr.eq(burst.address),
             axi.arlen.eq(burst.length),
             axi.arsize.eq(exact_log2(self._arch.bus.bytes)),

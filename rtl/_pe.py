@@ -13,8 +13,8 @@ class ProcessingElement(wiring.Component):
     """A weight-stationary multiply-accumulate cell.
 
     ``x``, ``swap`` and ``capture_row`` flow right, ``top``, ``total`` and ``capture_col`` flow down,
-    ``left`` flows right; each leaves one cycle after it came. ``total`` of a streamed byte enters one
-    cycle after the byte. A byte that enters at t is multiplied by the weight which was captured last
+    ``left`` flows right; each leaves one cycle after it came. ``total`` of a streamed byte enters two
+    cycles after the byte. A byte that enters at t is multiplied by the weight which was captured last
     before the last ``swap`` at or before t - 1.
 
     Nothing is reset: a run begins by capturing and swapping whatever it uses.
@@ -29,7 +29,7 @@ class ProcessingElement(wiring.Component):
         self._registered = ("x", "left", "top", "swap", "capture_row", "capture_col")
 
     def elaborate(self, platform: object) -> Any:
-        """One product register, then one adder into the column's sum."""
+        """Operands, product, and one adder into the column's sum: a register each."""
         m = Module()
         outputs = {
             name: Signal.like(getattr(self, name), name=f"{name}_register", reset_less=True)
@@ -49,6 +49,9 @@ class ProcessingElement(wiring.Component):
         with m.If(self.swap):
             m.d.sync += active.eq(shadow)
 
+        # Both operands are registered beside the multiplier, or in it.
+        x, weight = (Signal(signed(8), name=name, reset_less=True) for name in ("multiplicand", "weight"))
         product = Signal(signed(16), reset_less=True)
-        m.d.sync += [product.eq(self.x * active), outputs["total"].eq(self.total + product)]
+        m.d.sync += [x.eq(self.x), weight.eq(active)]
+        m.d.sync += [product.eq(x * weight), outputs["total"].eq(self.total + product)]
         return m

@@ -19,6 +19,8 @@ NETLIST, REPORT, CONFIG, BITSTREAM, CONSTRAINTS = (
     "board.bit",
     "board.lpf",
 )
+_TIMING_WEIGHT = 600
+"""How much more a net on the slowest path pulls than one with time to spare; nextpnr's own is 10."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,12 +69,11 @@ def place(
 
     Raises: RtlError when the design does not fit.
     """
-    device = ecp5_device(part)
-    assert device is not None, "the board file is checked when it is read"
-    size, package, grade = device
+    size, package, grade = _device(part)
     arguments = [size, "--package", package, "--speed", speed or grade, "--json", NETLIST]
     arguments += ["--freq", f"{clock_mhz:g}", "--seed", str(seed), "--report", REPORT, "--textcfg", CONFIG]
     arguments += ["--timing-allow-fail", "--quiet", "--log", "place.log"]
+    arguments += ["--placer-heap-timingweight", str(_TIMING_WEIGHT)]
     if constraints is None:
         arguments.append("--lpf-allow-unconstrained")
     else:
@@ -80,6 +81,17 @@ def place(
         arguments += ["--lpf", CONSTRAINTS]
     run_tool("nextpnr-ecp5", arguments, folder, progress=progress)
     return read_report(json.loads((folder / REPORT).read_text()))
+
+
+def device_size(part: str) -> str:
+    """Nextpnr's option for the device of ``part``."""
+    return _device(part)[0]
+
+
+def _device(part: str) -> tuple[str, str, str]:
+    device = ecp5_device(part)
+    assert device is not None, "the board file is checked when it is read"
+    return device
 
 
 def read_report(report: Mapping[str, Any]) -> Placed:

@@ -23,7 +23,7 @@ _HALF = 17
 """Bits of a multiplier's operand: with a sign bit, what an FPGA multiplies at once."""
 _LOWEST = -(1 << 15)
 _WIDE = 64
-_SCALE_STAGES = 15
+_SCALE_STAGES = 16
 """Cycles from the row's final sums to its scale being written."""
 
 SCALE = data.StructLayout({"mantissa": 16, "exponent": 6})
@@ -32,7 +32,7 @@ SCALE = data.StructLayout({"mantissa": 16, "exponent": 6})
 
 def unit_latency(lanes: int) -> int:
     """Cycles from ``elements`` to the row's record being written."""
-    return 2 + tree_depth(lanes) + _SCALE_STAGES
+    return 3 + tree_depth(lanes) + _SCALE_STAGES
 
 
 def reciprocal_mantissa(f: int) -> int:
@@ -90,11 +90,12 @@ class Records(wiring.Component):
     def elaborate(self, platform: object) -> Any:
         """Leaves and tree; the record's own sums, two cycles ahead of the root; the new record."""
         m = Module()
-        fetch = self._later(m, self.place, tree_depth(self.lanes))
+        fetch = self._later(m, self.place, 1 + tree_depth(self.lanes))
         root = self._later(m, fetch, 2)
         final = self._later(m, root, 1)
         ends = final.valid & final.last
-        sums, squares = self._kinds(Reduce.SUM, Reduce.MOMENTS), self._kinds(Reduce.MOMENTS, Reduce.SQUARES)
+        sums = self._kinds(m, Reduce.SUM, Reduce.MOMENTS)
+        squares = self._kinds(m, Reduce.MOMENTS, Reduce.SQUARES)
 
         highest, total, square = self._roots(m)
         a1, a1_own = self._memory(m, "a1", fetch, 0)
@@ -104,9 +105,9 @@ class Records(wiring.Component):
         a2_sum = self._accumulated(m, root, a2_own, square)
         peak = self._largest(m, root, top_own, highest)
 
-        is_max = self._kinds(*self._maxima)
-        absolute = self._kinds(Reduce.ABSMAX) if self.gated else None
-        moment = Mux(self._kinds(Reduce.MOMENTS), a1_sum[:OFFSET_BITS].as_signed(), 0)
+        is_max = self._kinds(m, *self._maxima)
+        absolute = self._kinds(m, Reduce.ABSMAX) if self.gated else None
+        moment = Mux(self._kinds(m, Reduce.MOMENTS), a1_sum[:OFFSET_BITS].as_signed(), 0)
         self._store(m, a1, final, ends & sums, a1_sum)
         self._store(m, a2, final, ends & squares, a2_sum)
         self._store(m, top, final, ends & (is_max | squares), Mux(is_max, peak, moment))
@@ -120,26 +121,27 @@ class Records(wiring.Component):
     def _maxima(self) -> tuple[Reduce, ...]:
         return (Reduce.MAX, Reduce.ABSMAX) if self.gated else (Reduce.MAX,)
 
-    def _kinds(self, *kinds: Reduce) -> Any:
-        return Cat(self.reduce == kind for kind in kinds).any()
+    def _kinds(self, m: Any, *kinds: Reduce) -> Any:
+        """Whether the pass reduces to one of ``kinds``; known a cycle later, long before its use."""
+        return _stage(m, Cat(self.reduce == kind for kind in kinds).any())
 
     def _later(self, m: Any, place: Any, cycles: int) -> Any:
         return data.View(self.place_layout, delayed(m, place.as_value(), cycles))
 
     def _roots(self, m: Any) -> tuple[Any, Any, Any]:
-        """Maximum, sum, and sum of squares of a slot's elements, each with a tree of its own."""
-        is_max, lowers = self._kinds(*self._maxima), self._kinds(Reduce.MAX)
-        leaves, squares = [], []
+        """Maximum, sum, and sum of squares of a slot's elements: one stage, and a tree for each."""
+        is_max, lowers = self._kinds(m, *self._maxima), self._kinds(m, Reduce.MAX)
+        leaves, squares, keep = [], [], _stage(m, self.keep)
         for c in range(self.lanes):
-            element = self.elements[c]
+            element = _stage(m, self.elements[c])
             if self.gated:
                 # A lane that is not kept is 0, which no magnitude is below.
                 magnitude = Mux(element < 0, -element, element)
-                lowest = Mux(lowers & ~self.keep[c], _LOWEST, element)
-                leaves.append(_stage(m, Mux(self._kinds(Reduce.ABSMAX), magnitude, lowest)))
+                lowest = Mux(lowers & ~keep[c], _LOWEST, element)
+                leaves.append(_stage(m, Mux(self._kinds(m, Reduce.ABSMAX), magnitude, lowest)))
                 squares.append(_stage(m, element * element))
                 continue
-            leaves.append(_stage(m, Mux(is_max & ~self.keep[c], _LOWEST, element)))
+            leaves.append(_stage(m, Mux(is_max & ~keep[c], _LOWEST, element)))
             squares.append(_stage(m, element * element))
         add = operator.add
         return _tree(m, leaves, _larger), _tree(m, leaves, add), _tree(m, squares, add)
@@ -169,11 +171,11 @@ class Records(wiring.Component):
         m.d.comb += [write.en.eq(enable), write.addr.eq(place.row), write.data.eq(value)]
 
     def _scales(self, m: Any, final: Any, enable: Any, sums: tuple[Any, Any], peak: Any) -> None:
-        """Fifteen stages from the sums to (mantissa, exponent)."""
+        """Sixteen stages from the sums to (mantissa, exponent)."""
         m.submodules.scale = memory = Memory(self.contents["scale"], attrs=UNCHECKED)
         read = memory.read_port()
         m.d.comb += [read.addr.eq(self.row), self.scale.eq(read.data)]
-        is_root = ~self._kinds(*((Reduce.SUM, Reduce.ABSMAX) if self.gated else (Reduce.SUM,)))
+        is_root = ~self._kinds(m, *((Reduce.SUM, Reduce.ABSMAX) if self.gated else (Reduce.SUM,)))
         high, log = _normalised(m, self._positive(m, *sums, peak))
         place = Mux(is_root, Mux(log[0], high, high[1:]), Cat(high[:9], Const(2, 2)))
         exponent = delayed_word(m, Mux(is_root, 5 + log[1:], 8 + log), 3)
@@ -187,19 +189,21 @@ class Records(wiring.Component):
         ]
 
     def _positive(self, m: Any, a1: Any, a2: Any, peak: Any) -> Any:
-        """Six stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
+        """Seven stages: max(1, a1 | count*a2 - a1*a1 | count*a2), by products of 17 bits; or of the peak."""
+        a1, a2, peak = (_stage(m, value) for value in (a1, a2, peak))
+        count = delayed_word(m, self.count, 2)
         low, high = a1[:_HALF], a1[_HALF : 2 * _HALF - 1].as_signed()
         parts = [a2[:_HALF], a2[_HALF : 2 * _HALF], a2[2 * _HALF :]]
-        p0, p1, p2 = (_stage(m, self.count * part) for part in parts)
+        p0, p1, p2 = (_stage(m, count * part) for part in parts)
         ll, lh, hh = (_stage(m, product) for product in (low * low, low * high, high * high))
         mean = _stage(m, Cat(p0, Const(0, 1), p2) + p1.shift_left(_HALF))
         taken = _stage(m, Cat(ll, hh[:-1]) + lh.shift_left(_HALF + 1))
-        spread = _stage(m, mean - Mux(self._kinds(Reduce.MOMENTS), taken, 0))
+        spread = _stage(m, mean - Mux(self._kinds(m, Reduce.MOMENTS), taken, 0))
         plain = delayed_word(m, a1, 3)
         if self.gated:
             raised = delayed_word(m, _stage(m, peak + (peak >> 7)) + 1, 2)
-            spread = Mux(self._kinds(Reduce.ABSMAX), raised, spread)
-        value = _stage(m, Mux(self._kinds(Reduce.SUM), plain, spread))
+            spread = Mux(self._kinds(m, Reduce.ABSMAX), raised, spread)
+        value = _stage(m, Mux(self._kinds(m, Reduce.SUM), plain, spread))
         parts = _stage(m, Cat(value[place : place + 16].any() for place in range(0, len(value) - 1, 16)))
         value = _stage(m, value)
         return _stage(m, Mux(parts.any() & ~value[-1], value[:_WIDE], 1))

@@ -14,10 +14,10 @@ from amaranth.utils import exact_log2
 
 from archsim._architecture import Architecture
 from archsim._timing import SCRATCHPAD_READ
-from rtl._pipe import UNCHECKED, delayed_word
+from rtl._pipe import UNCHECKED, delayed, delayed_word
 from rtl._store import row_read_port
 
-_OUTPUT = SCRATCHPAD_READ - 2
+_OUTPUT = SCRATCHPAD_READ - 3
 """Registers behind a bank: a block RAM answers late in its cycle, unless it registers its answer."""
 
 WORD_READERS = ("x", "w", "source", "residual")
@@ -48,13 +48,23 @@ class WideMemory(wiring.Component):
     """``depth`` rows of ``row_bytes``, written a beat at a time and read a row at a time.
 
     Of a row only the first ``kept_bytes`` are kept, rounded up to whole beats; the others read as zero.
+    With ``late`` a beat passes a register, and is visible a cycle later than in the next one.
 
     Members: ``write``, whose address counts beats; ``read``, whose address counts rows; data come one
     cycle after ``en``.
     """
 
-    def __init__(self, *, row_bytes: int, beat_bytes: int, depth: int, kept_bytes: int | None = None) -> None:
+    def __init__(
+        self,
+        *,
+        row_bytes: int,
+        beat_bytes: int,
+        depth: int,
+        kept_bytes: int | None = None,
+        late: bool = False,
+    ) -> None:
         self._row_bytes = row_bytes
+        self._late = late
         self._beat_bytes = beat_bytes
         self._depth = depth
         self._kept_bytes = row_bytes if kept_bytes is None else kept_bytes
@@ -69,10 +79,14 @@ class WideMemory(wiring.Component):
         write = rows.write_port(granularity=8 * self._beat_bytes)
         read = rows.read_port()
         hit = one_lane(self.write.addr, lanes) & self.write.en.replicate(lanes)
+        place, word, enable = self.write.addr >> exact_log2(lanes), self.write.data, hit[:kept]
+        if self._late:
+            place, word = delayed_word(m, place[: len(write.addr)], 1), delayed_word(m, word, 1)
+            enable = delayed(m, enable, 1)
         m.d.comb += [
-            write.addr.eq(self.write.addr >> exact_log2(lanes)),
-            write.data.eq(self.write.data.replicate(kept)),
-            write.en.eq(hit[:kept]),
+            write.addr.eq(place),
+            write.data.eq(word.replicate(kept)),
+            write.en.eq(enable),
             read.addr.eq(self.read.addr),
             read.en.eq(self.read.en),
             self.read.data.eq(read.data),
@@ -113,8 +127,8 @@ class Scratchpad(wiring.Component):
     bank in the same cycle are a program error: ``conflict`` is high two cycles later and the values are
     undefined. Words past the last bank read as zero and are not written.
 
-    Requests are registered before the banks, and what a bank reads is registered before the crossbar:
-    data come SCRATCHPAD_READ cycles after ``en``. Reads and writes keep their order among each other.
+    Requests are registered as they come and as each bank gets them, and what a bank reads is registered
+    before the crossbar: data come SCRATCHPAD_READ cycles after ``en``. Reads and writes keep their order.
 
     Members: ``x``, ``w`` (not on a ternary array), ``source``, ``residual``, word reads; ``store``, row
     reads; ``load``, writes of beats; ``vector``, writes of words or chunks; ``conflict``.
@@ -151,8 +165,10 @@ class Scratchpad(wiring.Component):
             reads = [memory.read_port() for memory in memories]
             hits = [reader.banks[bank] for reader in readers]
             asked = [(hit, reader.row) for hit, reader in zip(hits, readers, strict=True)]
+            enable = delayed(m, Cat(hits).any(), 1)
+            row = delayed_word(m, _merge(asked, bits=self._row_bits), 1)
             for read in reads:
-                m.d.comb += [read.en.eq(Cat(hits).any()), read.addr.eq(_merge(asked, bits=self._row_bits))]
+                m.d.comb += [read.en.eq(enable), read.addr.eq(row)]
             conflicts.append(_is_many(hits))
             rows.append(delayed_word(m, Cat(read.data for read in reads), _OUTPUT))
         for reader in readers:
@@ -189,13 +205,13 @@ class Scratchpad(wiring.Component):
 
     def _connect_reader(self, m: Module, reader: _Reader, *, rows: list[Value]) -> None:
         """Chooses bank and lane when the banks' output registers have the data."""
-        asked = delayed_word(m, reader.banks, 1 + _OUTPUT)
+        asked = delayed_word(m, reader.banks, 2 + _OUTPUT)
         row = Signal(8 * self._arch.bank_row_bytes)
         m.d.comb += row.eq(_merge(zip(asked, rows, strict=True), bits=len(row)))
         if reader.lanes == 1:
             m.d.comb += reader.data.eq(row)
         else:
-            lane = delayed_word(m, reader.lane, 1 + _OUTPUT)
+            lane = delayed_word(m, reader.lane, 2 + _OUTPUT)
             m.d.comb += reader.data.eq(row.word_select(lane, len(row) // reader.lanes))
 
     def _writer(self, m: Module, port: Any) -> _Writer:
@@ -216,10 +232,11 @@ class Scratchpad(wiring.Component):
             rows.append((hit, writer.address >> lane_bits))
             enables.append((hit, Cat(lane.replicate(unit // grain) for lane in lanes)))
             values.append((hit, writer.data.replicate(1 << lane_bits)))
-        m.d.comb += [write.addr.eq(_merge(rows, bits=self._row_bits)) for write in ports]
+        row = delayed_word(m, _merge(rows, bits=self._row_bits), 1)
+        m.d.comb += [write.addr.eq(row) for write in ports]
         m.d.comb += [
-            enable.eq(_merge(enables, bits=len(enable))),
-            word.eq(_merge(values, bits=len(word))),
+            enable.eq(delayed(m, _merge(enables, bits=len(enable)), 1)),
+            word.eq(delayed_word(m, _merge(values, bits=len(word)), 1)),
         ]
 
 

@@ -94,8 +94,12 @@ class Store(wiring.Component):
         """One address at a time; a burst holds its place among the responses until its own."""
         axi, burst = self.axi, bursts.burst
         handshake = axi.awvalid & axi.awready
+        goes_on = handshake | (sending & ~(axi.wvalid & axi.wready & axi.wlast))
+        # High while there is a burst, none is on its way, and its response has a place: a register, since
+        # much moves with the handshake.
+        m.d.sync += axi.awvalid.eq(bursts.goes_on & ~goes_on & responses.has_place)
+        m.d.sync += sending.eq(goes_on)
         m.d.comb += [
-            axi.awvalid.eq(bursts.active & ~sending & responses.push.ready),
             axi.awaddr.eq(burst.address),
             axi.awlen.eq(burst.length),
             axi.awsize.eq(exact_log2(self._arch.bus.bytes)),
@@ -105,10 +109,6 @@ class Store(wiring.Component):
             responses.push.payload.eq(burst.last),
             self.events.store_bursts.eq(handshake),
         ]
-        with m.If(handshake):
-            m.d.sync += sending.eq(1)
-        with m.Elif(axi.wvalid & axi.wready & axi.wlast):
-            m.d.sync += sending.eq(0)
 
     def _beats(self, m: Module, bursts: Bursts, *, sending: Signal) -> None:
         """Rows are read as long as the beats have places to go to."""

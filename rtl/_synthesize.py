@@ -20,9 +20,11 @@ from rtl._absorb import absorb_registers
 from rtl._board import BOARD_TOP, DEFAULT_BAUD, board_of, board_verilog, memory_bytes
 from rtl._build import Design
 from rtl._errors import RtlError
+from rtl._fan_out import copy_registers
+from rtl._floorplan import choose_sites
 from rtl._mapping import FAMILIES, Flow, Mapped, count_cells, map_design
 from rtl._netlist import link, ports_of_netlist
-from rtl._place import BITSTREAM, CONFIG, NETLIST, Placed, Segment, lpf, pack, place
+from rtl._place import BITSTREAM, CONFIG, NETLIST, Placed, Segment, device_size, lpf, pack, place
 from rtl._stubs import STUBBED, stubbed
 from rtl._toolchain import cache_lock
 from rtl._yowasp import tool_versions
@@ -39,6 +41,8 @@ _SHELL = (
     "_block_memory.py",
     "_board.py",
     "_bridge.py",
+    "_fan_out.py",
+    "_floorplan.py",
     "_netlist.py",
     "_place.py",
     "_pll.py",
@@ -188,7 +192,7 @@ def _run_into(
             clock, constraints, shell = top.pll.output_mhz, lpf(board), (BOARD_TOP, board_verilog(top))
         tell("mapping the shell around the core")
         link(mapped, work, shell=shell, output=[f"write_json {NETLIST}"], progress=progress)
-        _absorb(work / NETLIST, tell)
+        _prepare(work / NETLIST, size=device_size(board.part), seed=chosen.seed, tell=tell)
         tell(f"placing and routing for {clock:g} MHz (minutes)")
         placed = place(
             work,
@@ -205,10 +209,13 @@ def _run_into(
         _publish(work, folder, placed, size)
 
 
-def _absorb(path: Path, tell: Progress) -> None:
+def _prepare(path: Path, *, size: str, seed: int, tell: Progress) -> None:
+    """What neither Yosys nor nextpnr does to a netlist, and changes neither its bits nor its cycles."""
     document = json.loads(path.read_text())
-    moved = sum(absorb_registers(module) for module in document["modules"].values() if module["cells"])
-    tell(f"moved {moved} registers into block RAM and multipliers")
+    module = max(document["modules"].values(), key=lambda each: len(each.get("cells", ())))
+    tell(f"moved {absorb_registers(module)} registers into block RAM and multipliers")
+    tell(f"copied {copy_registers(module)} registers for those that hear them")
+    tell(f"chose the sites of {choose_sites(module, size=size, seed=seed)} multipliers and block RAMs")
     path.write_text(json.dumps(document))
 
 

@@ -24,7 +24,7 @@ def sum_bits(rows: int) -> int:
 
 def systolic_latency(rows: int, cols: int) -> int:
     """Cycles from the issue of a streamed word's read to its sums at ``Systolic.sums``."""
-    return rows + cols + _ENTRY
+    return rows + cols + _ENTRY + 1
 
 
 def pe_text(rows: int) -> str:

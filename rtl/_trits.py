@@ -163,7 +163,7 @@ class TernarySums(wiring.Component):
     def elaborate(self, platform: object) -> Any:
         """Registers behind the memories; trits and what is shared by all columns; the columns."""
         m = Module()
-        x_word, w_word = _stage(m, self.x_word), _stage(m, self.w_word)
+        x_word, w_word = delayed_word(m, self.x_word, 2), delayed_word(m, self.w_word, 2)
         x = [x_word[8 * r : 8 * r + 8].as_signed() for r in range(self.rows)]
         trits: list[Any] = []
         for i in range(self._bytes):

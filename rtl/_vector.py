@@ -34,7 +34,7 @@ _BITS = 16
 WRITE_STAGE = _lane.RESULT + 1
 """Cycles from a slot's issue to its word being written; ``INTERPOLATION`` more on a gated unit."""
 
-_PLACE_STAGE = _lane.KEEP - 1
+_PLACE_STAGE = _lane.KEEP - 2
 _WAIT = _lane.READ - 1
 """Cycles by which a memory that answers in one cycle is read later than the scratchpad."""
 
@@ -189,7 +189,7 @@ class VectorEngine(wiring.Component):
         ]
         buffered = self._buffer(m, passes, front, back, lanes, command)
         self._elements(m, lanes, buffered, front, command)
-        self._parameters(m, lanes, command)
+        self._parameters(m, lanes)
         self._rows(m, lanes, front, records, command)
         self._tables(m, lanes, slot & is_table, front, command)
         self._places(m, lanes, back, records, command)
@@ -276,7 +276,7 @@ class VectorEngine(wiring.Component):
     def _elements(self, m: Any, lanes: list[Any], buffered: Any, front: Slots, command: Any) -> None:
         """The lanes' setup, elements and residuals."""
         setup = Signal(setup_layout(gated=self.gated), name="setup", reset_less=True)
-        names = ["source", "pre", "residual", "lookup", "slot", "count", "res_multiplier"]
+        names = ["affine", "source", "pre", "residual", "lookup", "slot", "count", "res_multiplier"]
         names += ["res_buffer"] if self.gated else []
         limit = res_shift_limit(gated=self.gated)
         limited = Mux(command.res_shift > limit, limit, command.res_shift)
@@ -304,18 +304,14 @@ class VectorEngine(wiring.Component):
             return word
         return word.word_select(delayed_word(m, front.side, SCRATCHPAD_READ), 8 * self.lanes)
 
-    def _parameters(self, m: Any, lanes: list[Any], command: Any) -> None:
-        """Each part of the parameter word at its stage; without an affine, what changes nothing."""
+    def _parameters(self, m: Any, lanes: list[Any]) -> None:
+        """Each part of the parameter word at its stage."""
         words = data.View(data.ArrayLayout(_PARAMETER, self.arch.word_bytes), self.param_read.data)
-        for name, stage, neutral in (
-            ("gain", _lane.GAIN, 1),
-            ("bias", _lane.BIAS, 0),
-            ("left", _lane.SECOND, 0),
-        ):
+        for name, stage in (("gain", _lane.GAIN), ("bias", _lane.BIAS), ("left", _lane.SECOND)):
             parts = delayed_word(m, Cat(words[c][name] for c in range(self.lanes)), stage - 1 - _lane.READ)
             values = data.View(data.ArrayLayout(_PARAMETER[name].shape, self.lanes), parts)
             for c, lane in enumerate(lanes):
-                m.d.comb += getattr(lane, name).eq(Mux(command.affine, values[c], neutral))
+                m.d.comb += getattr(lane, name).eq(values[c])
 
     def _rows(self, m: Any, lanes: list[Any], front: Slots, records: Records, command: Any) -> None:
         """The row's record, to each of the lanes' stages that uses a part of it."""
@@ -383,8 +379,8 @@ class VectorEngine(wiring.Component):
         m.d.comb += [lane.keep.eq(keep[c]) for c, lane in enumerate(lanes)]
         m.d.comb += [records.elements[c].eq(lane.result) for c, lane in enumerate(lanes)]
         m.d.comb += [
-            records.place.eq(place),
-            records.keep.eq(delayed_word(m, keep, _lane.RESULT - _lane.KEEP)),
+            records.place.eq(delayed(m, place.as_value(), 1)),
+            records.keep.eq(delayed_word(m, keep, _lane.RESULT - _lane.KEEP + 1)),
             records.reduce.eq(command.reduce),
             records.fresh.eq(command.reduce_first),
             records.count.eq(command.count),

@@ -67,26 +67,29 @@ class WeightMemory(wiring.Component):
         return m
 
     def _banks(self, m: Any, complete: Any, place: Any, word: Any) -> None:
-        """A memory for each ``BANK_WORDS`` words, the last one for the rest; who was read last is heard."""
+        """A memory for each ``BANK_WORDS`` words, the last one for the rest; who was asked last is heard."""
         size, depth = 8 * self._arch.weight_bytes, self._arch.array.weight_words
         shift, heard = exact_log2(BANK_WORDS), []
         enable, asked = delayed(m, self.read.en, 1), delayed_word(m, self.read.addr[: len(place)], 1)
+        row = delayed_word(m, asked[:shift], 1)
         for bank, first in enumerate(range(0, depth, BANK_WORDS)):
             init = self._init[first : first + BANK_WORDS]
             words = Memory(shape=size, depth=min(BANK_WORDS, depth - first), init=init, attrs=UNCHECKED)
             m.submodules[f"bank{bank}"] = words
             read, write = words.read_port(), words.write_port()
-            chosen = Signal(name=f"chosen{bank}")
+            here, chosen = Signal(name=f"here{bank}"), Signal(name=f"chosen{bank}")
+            wanted = asked >> shift == bank
+            m.d.sync += here.eq(enable & wanted)
             with m.If(enable):
-                m.d.sync += chosen.eq(asked >> shift == bank)
+                m.d.sync += chosen.eq(wanted)
             m.d.comb += [
-                read.en.eq(enable),
-                read.addr.eq(asked),
+                read.en.eq(here),
+                read.addr.eq(row),
                 write.en.eq(complete & (place >> shift == bank)),
                 write.addr.eq(place),
                 write.data.eq(word),
             ]
-            data = delayed_word(m, read.data, SCRATCHPAD_READ - 2)
+            data = delayed_word(m, read.data, SCRATCHPAD_READ - 3)
             chosen_then = delayed_word(m, chosen, SCRATCHPAD_READ - 2)
             heard.append(data if depth <= BANK_WORDS else Mux(chosen_then, data, 0))
         m.d.comb += self.read.data.eq(reduce(or_, heard))

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.cosim
 
 SIZE = 1 << 16
 SLOW = Memory(read_latency=40, read_interval=3, write_latency=9, write_interval=2)
-FAST = Memory(read_latency=2, write_latency=1)
+FAST = Memory(read_latency=3, write_latency=1)
 
 
 @contextmanager

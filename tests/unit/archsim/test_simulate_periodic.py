@@ -75,7 +75,8 @@ def test_the_earliest_pop_of_a_blocked_head_is_state() -> None:
     # loop's first has an old one; all others have one that is not yet visible, and comes last.
     both = Instruction(Opcode.SYNC_STORE, waits=3)
     other = Instruction(Opcode.SYNC_LOAD, signals=2)
-    body = [give(), other, both, *controls(4), END]
+    # An iteration is long enough for STORE's queue to have a place when it comes to it.
+    body = [give(), other, both, *controls(5), END]
     found = exact(TALL, program(give(), give(), *controls(40), both, loop(TRIPS), *body, other))
     # By how much the token of semaphore 0 comes after that of semaphore 1.
     period = SEQ_CYCLES * len(body)

@@ -124,3 +124,68 @@ def test_a_wide_word_goes_into_both_sides_or_none() -> None:
         before = repr(module)
         assert absorb_registers(module) == 0
         assert repr(module) == before
+
+
+def product(operands: dict[str, int]) -> dict[str, Any]:
+    """A multiplier whose product is registered, with nets at some bits of its operands."""
+    block = multiplier(2)
+    pins = {f"{side}{bit}": ["0"] for side in "AB" for bit in range(18)}
+    block["connections"] |= pins | {pin: [net] for pin, net in operands.items()}
+    block["port_directions"] |= dict.fromkeys(pins, "input")
+    return block
+
+
+def lut(given: int, out: int) -> dict[str, Any]:
+    ways = {"A": "input", "B": "input", "Z": "output"}
+    connections = {"A": [given], "B": ["0"], "Z": [out]}
+    return {"type": "LUT4", "parameters": {}, "connections": connections, "port_directions": ways}
+
+
+def fed(block: dict[str, Any], *others: dict[str, Any]) -> dict[str, Any]:
+    """``block`` with its product's registers; nets 40 and 41 are registers, behind ``others``."""
+    registers = [*(register(100 + bit, 300 + bit) for bit in range(2)), register(30, 40), register(31, 41)]
+    module = netlist(block, registers)
+    module["ports"]["out"]["bits"] = [300, 301]
+    module["cells"] |= {f"logic{index}": cell for index, cell in enumerate(others)}
+    return module
+
+
+def test_operands_go_into_a_multiplier_that_has_its_product() -> None:
+    module = fed(product({"A0": 40, "A3": 40, "B1": 41}))
+    assert absorb_registers(module) == 2 + 2
+    block = module["cells"].pop("block")
+    assert module["cells"] == {}
+    assert [block["connections"][pin] for pin in ("A0", "A3", "B1", "B2")] == [[30], [30], [31], ["0"]]
+    for side in "AB":
+        settings = [block["parameters"][f"REG_INPUT{side}_{key}"] for key in ("CLK", "CE", "RST")]
+        assert settings == ["CLK0", "CE0", "RST0"]
+
+
+def test_an_operand_that_others_use_is_copied() -> None:
+    module = fed(product({"A0": 40, "B1": 41}), lut(40, 50))
+    assert absorb_registers(module) == 2 + 1
+    assert module["cells"]["r2"]["connections"]["Q"] == [40]
+    assert module["cells"]["block"]["connections"]["A0"] == [30]
+
+
+def test_an_operand_behind_one_table_goes_in_and_behind_two_stays() -> None:
+    operands = {"A0": 40, "B1": 41}
+    near = fed(product(operands), lut(20, 30))
+    assert absorb_registers(near) == 2 + 2
+    far = fed(product(operands), lut(20, 30), lut(19, 20))
+    assert absorb_registers(far) == 2
+    assert far["cells"]["block"]["connections"]["A0"] == [40]
+
+
+@pytest.mark.parametrize("kind", ["CCU2C", "DP16KD", "TRELLIS_DPR16X4"])
+def test_an_operand_behind_what_is_slow_stays(kind: str) -> None:
+    module = fed(product({"A0": 40, "B1": 41}), lut(20, 30) | {"type": kind})
+    assert absorb_registers(module) == 2
+
+
+def test_one_operand_of_another_kind_keeps_both_outside() -> None:
+    module = fed(product({"A0": 40, "B1": 41}))
+    module["cells"]["r3"]["parameters"]["CEMUX"] = "CE"
+    assert absorb_registers(module) == 2
+    assert module["cells"]["block"]["connections"]["A0"] == [40]
+    assert "REG_INPUTA_CLK" not in module["cells"]["block"]["parameters"]
