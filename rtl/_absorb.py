@@ -1,10 +1,10 @@
 """Registers that an ECP5's block RAMs and multipliers have inside: those beside them go there.
 
 Yosys leaves them in the fabric. A block RAM answers 5.8 ns after its clock at speed grade 6, and 1.0 ns with
-its output register; a product needs no way to a register outside, and with registered operands none of its
-3.5 ns is left to the way there. Sources: Lattice FPGA-TN-02204, "ECP5 and
-ECP5-5G Memory Usage Guide" (REGMODE), and FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP Usage Guide"
-(REG_OUTPUT_CLK, REG_INPUTA_CLK); the times are those of nextpnr's database.
+its output register; a product needs no way to a register outside, and where the operands are registered too,
+the way to the multiplier has a whole cycle, 3.5 ns of which the product took before. Sources: Lattice
+FPGA-TN-02204, "ECP5 and ECP5-5G Memory Usage Guide" (REGMODE), and FPGA-TN-02205, "ECP5 and ECP5-5G sysDSP
+Usage Guide" (REG_OUTPUT_CLK, REG_INPUTA_CLK); the times are those of nextpnr's database.
 """
 
 from __future__ import annotations

@@ -20,8 +20,9 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment
 from scipy.sparse.linalg import cg, lobpcg
 
+from rtl._absorb import Cell
+
 Floats = NDArray[np.float64]
-Cell = dict[str, Any]
 
 _PITCH = 9
 _FIRST = 4
